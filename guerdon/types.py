@@ -250,6 +250,8 @@ class Spec(NamedTuple):
     """Shape of one time step: ``()`` for one environment, ``(N,)`` for a vector."""
     discount: float = 0.99
     horizon: int = 1000
+    terms: tuple[str, ...] = ()
+    """Names of the reward terms; ``program`` fills them in for its transforms."""
 
 
 class Estimate(NamedTuple):

@@ -6,16 +6,17 @@
 ``program`` puts them together. The same program scores one transition, a vector of
 environments, a rollout block ``(T, N)`` and a logged bank. Where a part remembers
 something (a register, a running mean), its state is a value that goes in and comes
-out, and is reset at episode borders by ``starts``.
+out, and is reset at episode borders by ``borders.starts``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from guerdon.reward_design.borders import as_bool, namespace
 from guerdon.types import Array, Batch, Spec
 
 State = Any
@@ -38,7 +39,10 @@ class Transform(NamedTuple):
     """A change of the reward, ``apply(state, batch, r) -> (r', state)``.
 
     ``r`` is ``(*L, m)`` while the terms are apart and ``(*L,)`` after ``scalarize``.
-    ``tags`` may hold ``"potential"`` and ``"monotone"``, which ``verify`` checks.
+    ``tags`` are claims: ``"potential"`` (optimal policies stay) and ``"monotone"``
+    (a better reward never becomes a worse one) are checked by ``verify``;
+    ``"nonstationary"`` says that the same transition may be scored differently later,
+    ``"coupled"`` that one environment's reward depends on the others'.
     """
 
     init: Callable[[Spec], State]
@@ -62,13 +66,105 @@ class RewardProgram(NamedTuple):
     init: Callable[[Spec], State]
     apply: Callable[[State, Batch], tuple[Designed, State]]
     source: str | None = None
+    tags: frozenset[str] = frozenset()
+
+
+def program(
+    terms: Terms | Iterable[Terms], transform: Transform | None = None
+) -> RewardProgram:
+    """Put terms and transforms together.
+
+        reward = clamp(sum(transform(terms)))
+
+    Everything after the terms is float32, so that every consumer gets the same bits.
+    Rows with mask False are 0 on every level, whatever the terms say there.
+
+    Args:
+        terms: what is rewarded; several are merged.
+        transform: what happens to it; use ``shaping.chain`` for several. Terms that
+            it leaves apart are summed.
+
+    Raises:
+        ValueError: when there are no terms, or two share a name.
+
+    >>> from guerdon.reward_design.shaping import clip
+    >>> design = program(environment_reward(), clip(-1.0, 1.0))
+    >>> design.names
+    ('task',)
+    """
+    merged = terms if isinstance(terms, Terms) else merge(*terms)
+    if not merged.names:
+        raise ValueError("reward program: expected at least one term, got none")
+    if len(set(merged.names)) != len(merged.names):
+        raise ValueError(f"reward program: a name occurs twice in {merged.names}")
+    if transform is not None and not isinstance(transform, Transform):
+        raise TypeError(
+            "reward program: expected a Transform (several go through "
+            f"shaping.chain), got {type(transform).__name__}"
+        )
+
+    def init(spec: Spec) -> State:
+        spec = spec._replace(terms=merged.names)
+        changed = None if transform is None else transform.init(spec)
+        return merged.init(spec), changed
+
+    def apply(state: State, batch: Batch) -> tuple[Designed, State]:
+        remembered, changed = state
+        raw, remembered = merged.apply(remembered, batch)
+        values = _settle(raw, batch, len(merged.names))
+        reward = values
+        if transform is not None:
+            reward, changed = transform.apply(changed, batch, values)
+        reward = _settle(total(batch, reward), batch, None)
+        return Designed(reward, values), (remembered, changed)
+
+    tags = frozenset() if transform is None else transform.tags
+    return RewardProgram(merged.names, init, apply, merged.source, tags)
+
+
+def merge(*terms: Terms) -> Terms:
+    """Terms side by side, in the order given.
+
+    The source is kept where exactly one of them has one.
+
+    Raises:
+        ValueError: when two terms share a name.
+        TypeError: for anything that is not ``Terms``.
+    """
+    for part in terms:
+        if not isinstance(part, Terms):
+            raise TypeError(f"merge: expected Terms, got {type(part).__name__}")
+    if len(terms) == 1:
+        return terms[0]
+    names = tuple(name for part in terms for name in part.names)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"reward terms: {', '.join(map(repr, twice))} occurs twice; "
+            "give every term its own name"
+        )
+    sources = [part.source for part in terms if part.source is not None]
+
+    def init(spec: Spec) -> State:
+        return tuple(part.init(spec) for part in terms)
+
+    def apply(state: State, batch: Batch) -> tuple[Array, State]:
+        pairs = [
+            part.apply(before, batch) for part, before in zip(terms, state, strict=True)
+        ]
+        return _concatenate([values for values, _ in pairs]), tuple(
+            after for _, after in pairs
+        )
+
+    return Terms(names, init, apply, sources[0] if len(sources) == 1 else None)
 
 
 def terms_from(function: Callable[[Batch], Mapping[str, Array]], *names: str) -> Terms:
     """Lift a plain function ``batch -> {name: (*L,)}`` to ``Terms``.
 
     Args:
-        function: pure, and vectorised over the leading axes.
+        function: pure, and vectorised over the leading axes; booleans and constants
+            are allowed as values.
         names: the keys that it returns, in order.
 
     Raises:
@@ -83,9 +179,7 @@ def terms_from(function: Callable[[Batch], Mapping[str, Array]], *names: str) ->
             raise ValueError(
                 f"reward terms: expected {sorted(names)}, got {sorted(values)}"
             )
-        shape = np.shape(batch.reward)
-        columns = [np.broadcast_to(np.asarray(values[n], float), shape) for n in names]
-        return np.stack(columns, axis=-1), state
+        return _stack([values[name] for name in names], batch.reward), state
 
     return Terms(names, lambda spec: None, apply)
 
@@ -93,3 +187,78 @@ def terms_from(function: Callable[[Batch], Mapping[str, Array]], *names: str) ->
 def environment_reward(name: str = "task") -> Terms:
     """The environment's own reward as a term."""
     return terms_from(lambda batch: {name: batch.reward}, name)
+
+
+def total(batch: Batch, r: Array) -> Array:
+    """``r`` as one number per row: a sum over terms where they are still apart.
+
+    Args:
+        batch: leading axes ``*L``.
+        r: ``(*L,)`` or ``(*L, m)``.
+
+    Returns:
+        ``(*L,)``; the order of the additions does not depend on ``L``.
+
+    Raises:
+        ValueError: when ``r`` has another shape.
+    """
+    lead = tuple(np.shape(batch.reward))
+    shape = tuple(r.shape)
+    if shape == lead:
+        return r
+    if shape[:-1] != lead or len(shape) != len(lead) + 1:
+        raise ValueError(
+            f"reward: expected shape {lead} or {lead} and an axis of terms, got {shape}"
+        )
+    if namespace(r) is np:
+        return np.add.reduce(np.ascontiguousarray(r), axis=-1)
+    return r.contiguous().sum(-1)
+
+
+def _settle(values: Array, batch: Batch, width: int | None) -> Array:
+    """Clamp, then float32 (no overflow in the cast), then zero what is not real."""
+    lead = tuple(np.shape(batch.reward))
+    expected = lead if width is None else (*lead, width)
+    if tuple(values.shape) != expected:
+        raise ValueError(
+            f"reward: expected shape {expected}, got {tuple(values.shape)}"
+        )
+    if namespace(values) is np:
+        values = np.minimum(np.maximum(values, -CLAMP), CLAMP, order="C")
+        values = np.asarray(values, dtype=np.float32)
+    else:
+        torch = namespace(values)
+        values = torch.clamp(values, -CLAMP, CLAMP).to(torch.float32)
+    if batch.mask is None:
+        return values
+    real = as_bool(batch.mask)
+    if width is not None:
+        real = real[..., None]
+    if namespace(values) is np:
+        return np.where(real, values, np.float32(0.0))
+    return values.masked_fill(~real, 0.0)
+
+
+def _concatenate(columns: list[Array]) -> Array:
+    """Join ``(*L, m_i)`` along the last axis."""
+    if namespace(columns[0]) is np:
+        return np.concatenate(columns, axis=-1)
+    return namespace(columns[0]).cat(columns, dim=-1)
+
+
+def _stack(values: list[Array], like: Array) -> Array:
+    """``(*L, m)`` floats from values that broadcast to the shape of ``like``."""
+    if namespace(like) is np:
+        shape = np.shape(like)
+        columns = [np.broadcast_to(_floating(value), shape) for value in values]
+        return np.stack(columns, axis=-1)
+    torch = namespace(like)
+    tensors = [torch.as_tensor(value, device=like.device) for value in values]
+    tensors = [t if t.is_floating_point() else t.float() for t in tensors]
+    return torch.stack([t.expand(like.shape) for t in tensors], dim=-1)
+
+
+def _floating(value: Array) -> Array:
+    """A NumPy array of floats; float32 stays what it is."""
+    array = np.asarray(value)
+    return array if array.dtype.kind == "f" else array.astype(np.float64)

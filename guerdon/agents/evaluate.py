@@ -1,0 +1,263 @@
+"""The trusted evaluation: fresh environments, no reward code, the true score."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from guerdon.agents.environments import Env, make_env
+from guerdon.envs.task import Task
+from guerdon.types import Episode
+
+SLOTS = 64
+"""Environments in lock-step; more of them save calls of the policy, not steps."""
+
+
+class Policy(Protocol):
+    """Whatever chooses actions."""
+
+    def predict(
+        self, observations: np.ndarray, *, deterministic: bool, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Actions for a batch.
+
+        Args:
+            observations: ``(N, *shape)``.
+            deterministic: the most likely action instead of a drawn one.
+            rng: the only source of randomness.
+
+        Returns:
+            ``(N,)`` choices or ``(N, A)`` numbers.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """True scores, episode ``i`` started from ``seed + i``."""
+
+    fitness: tuple[float, ...]
+    success: tuple[bool, ...]
+    length: tuple[int, ...]
+    """Steps of each episode."""
+    episodes: tuple[Episode, ...] = ()
+    """The first episodes in full, as many as were asked for."""
+
+    @property
+    def steps(self) -> int:
+        """Environment steps of all episodes."""
+        return sum(self.length)
+
+    @property
+    def mean_fitness(self) -> float:
+        """Mean true score."""
+        return sum(self.fitness) / len(self.fitness)
+
+    @property
+    def success_rate(self) -> float:
+        """Share of solved episodes."""
+        return sum(self.success) / len(self.success)
+
+
+@dataclass(slots=True)
+class _Run:
+    """An episode under way in an environment."""
+
+    index: int
+    env: Env
+    observation: np.ndarray
+    steps: int = 0
+    features: list[np.ndarray] = field(default_factory=list)
+    actions: list[Any] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+
+
+def evaluate(
+    task: Task,
+    policy: Policy,
+    *,
+    episodes: int,
+    seed: int,
+    deterministic: bool = False,
+    record: int = 0,
+) -> Evaluation:
+    """Play exactly ``episodes`` episodes and report the task's own score of each.
+
+    Episode ``i`` is started from ``seed + i`` whatever the others do, and every
+    one is played to its end: counting the first episodes to finish instead would
+    favour short ones.
+
+    Args:
+        task: makes the environments and knows the true score.
+        policy: chooses actions for a batch of observations.
+        episodes: number of episodes, at least 1.
+        seed: seed of the first episode and of the policy's draws, at least 0.
+        deterministic: play the mode of the policy.
+        record: number of episodes, from the first, that are returned in full.
+
+    Raises:
+        ValueError: for a count or seed out of range, or a score that is not finite.
+    """
+    if episodes < 1 or seed < 0:
+        raise ValueError(
+            f"evaluate: expected episodes >= 1 and seed >= 0, got {episodes}, {seed}"
+        )
+    rng = np.random.default_rng(seed)
+    waiting = list(range(episodes - 1, -1, -1))
+    envs = [make_env(task) for _ in range(min(SLOTS, episodes))]
+    ends: dict[int, tuple[Mapping[str, Any], int]] = {}
+    recorded: dict[int, Episode] = {}
+    try:
+        active = [_start(env, waiting.pop(), seed, record) for env in envs]
+        while active:
+            batch = np.stack([run.observation for run in active])
+            actions = policy.predict(batch, deterministic=deterministic, rng=rng)
+            going = []
+            for run, action in zip(active, actions, strict=True):
+                end = _step(run, action, record)
+                if end is None:
+                    going.append(run)
+                    continue
+                terminated, truncated, info = end
+                ends[run.index] = (info, run.steps)
+                if run.index < record:
+                    recorded[run.index] = _episode(
+                        task, run, terminated, truncated, info
+                    )
+                if waiting:
+                    going.append(_start(run.env, waiting.pop(), seed, record))
+            active = going
+    finally:
+        for env in envs:
+            env.close()
+    return _collect(task, ends, recorded)
+
+
+def _start(env: Env, index: int, seed: int, record: int) -> _Run:
+    observation, info = env.reset(seed=seed + index)
+    run = _Run(index, env, observation)
+    if index < record:
+        run.features.append(np.array(info["features"], np.float32))
+    return run
+
+
+def _step(
+    run: _Run, action: Any, record: int
+) -> tuple[bool, bool, Mapping[str, Any]] | None:
+    """Step one episode; its end flags and last info, or None when it goes on."""
+    observation, reward, terminated, truncated, info = run.env.step(action)
+    run.observation = observation
+    run.steps += 1
+    if run.index < record:
+        run.features.append(np.array(info["features"], np.float32))
+        run.actions.append(np.array(action))
+        run.rewards.append(float(reward))
+    return (terminated, truncated, info) if terminated or truncated else None
+
+
+def _episode(
+    task: Task, run: _Run, terminated: bool, truncated: bool, info: Mapping[str, Any]
+) -> Episode:
+    return Episode(
+        layout=task.layout,
+        features=np.stack(run.features),
+        action=np.stack(run.actions),
+        reward=np.asarray(run.rewards, np.float64),
+        terminated=bool(terminated),
+        truncated=bool(truncated),
+        info={"fitness": float(info["fitness"]), "success": bool(info["success"])},
+    )
+
+
+def _collect(
+    task: Task,
+    ends: Mapping[int, tuple[Mapping[str, Any], int]],
+    recorded: Mapping[int, Episode],
+) -> Evaluation:
+    order = sorted(ends)
+    fitness = tuple(float(ends[i][0]["fitness"]) for i in order)
+    bad = [i for i, score in zip(order, fitness, strict=True) if not math.isfinite(score)]
+    if bad:
+        raise ValueError(
+            f"{task.id}: the fitness of evaluation episode {bad[0]} is "
+            f"{fitness[bad[0]]}; expected a finite number"
+        )
+    return Evaluation(
+        fitness,
+        tuple(bool(ends[i][0]["success"]) for i in order),
+        tuple(ends[i][1] for i in order),
+        tuple(recorded[i] for i in sorted(recorded)),
+    )
+
+
+def save_episodes(path: Path, episodes: tuple[Episode, ...]) -> None:
+    """Write recorded episodes as npz, complete or not at all.
+
+    Args:
+        path: the file; its folder exists.
+        episodes: at least one, of one task.
+
+    The arrays are ``features (sum(T + 1), W)``, ``action (sum T[, A])``,
+    ``reward (sum T)`` and per episode ``length``, ``terminated``, ``truncated``,
+    ``fitness`` and ``success``.
+
+    Raises:
+        ValueError: when there is no episode.
+    """
+    if not episodes:
+        raise ValueError("save_episodes: expected at least one episode, got none")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            features=np.concatenate([e.features for e in episodes]),
+            action=np.concatenate([e.action for e in episodes]),
+            reward=np.concatenate([e.reward for e in episodes]),
+            length=np.array([e.length for e in episodes]),
+            terminated=np.array([e.terminated for e in episodes]),
+            truncated=np.array([e.truncated for e in episodes]),
+            fitness=np.array([e.info["fitness"] for e in episodes]),
+            success=np.array([e.info["success"] for e in episodes]),
+        )
+    os.replace(partial, path)
+
+
+def load_episodes(path: Path, task: Task) -> tuple[Episode, ...]:
+    """Read what ``save_episodes`` wrote.
+
+    Raises:
+        ValueError: when the rows are not as wide as the task's features.
+    """
+    with np.load(path, allow_pickle=False) as arrays:
+        data = {name: arrays[name] for name in arrays.files}
+    if data["features"].shape[-1] != task.layout.width:
+        raise ValueError(
+            f"{path.name}: expected {task.layout.width} feature columns for "
+            f"{task.id}, got {data['features'].shape[-1]}"
+        )
+    borders = np.cumsum(data["length"])[:-1]
+    features = np.split(data["features"], borders + np.arange(1, len(borders) + 1))
+    columns = [np.split(data[name], borders) for name in ("action", "reward")]
+    return tuple(
+        Episode(
+            layout=task.layout,
+            features=rows,
+            action=action,
+            reward=reward,
+            terminated=bool(data["terminated"][i]),
+            truncated=bool(data["truncated"][i]),
+            info={
+                "fitness": float(data["fitness"][i]),
+                "success": bool(data["success"][i]),
+            },
+        )
+        for i, (rows, action, reward) in enumerate(
+            zip(features, *columns, strict=True)
+        )
+    )

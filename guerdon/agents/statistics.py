@@ -1,0 +1,116 @@
+"""Numbers over seeds and episodes: interquartile means, intervals, normalised scores.
+
+Reference: Agarwal et al., "Deep Reinforcement Learning at the Edge of the
+Statistical Precipice" (NeurIPS 2021), sections 4.2 and 4.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from guerdon.types import Estimate
+
+TINY_GAP = 1e-8
+"""A human score closer than this to the sparse one gives no scale to measure by."""
+
+
+def _finite(values: Sequence[float], what: str) -> npt.NDArray[np.float64]:
+    data = np.asarray(values, dtype=np.float64)
+    if data.ndim != 1 or data.size == 0:
+        raise ValueError(
+            f"{what}: expected at least one number, got {list(values)}"
+        )
+    if not np.isfinite(data).all():
+        raise ValueError(f"{what}: expected finite numbers, got {list(values)}")
+    return data
+
+
+def iqm(values: Sequence[float]) -> float:
+    """Interquartile mean: the mean of what is left without the outer quarters.
+
+    Args:
+        values: ``(n,)`` finite scores, one per seed or episode.
+
+    Returns:
+        The mean without the ``floor(n / 4)`` lowest and highest values.
+
+    Raises:
+        ValueError: when ``values`` is empty or not finite.
+
+    >>> iqm([0.0, 1.0, 2.0, 100.0])
+    1.5
+    """
+    from scipy.stats import trim_mean
+
+    return float(trim_mean(_finite(values, "iqm"), 0.25))
+
+
+def interval(
+    values: Sequence[float],
+    seed: int = 0,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+) -> Estimate:
+    """The IQM with its percentile bootstrap interval.
+
+    The percentile method is the one of the reference; the corrected ones (BCa)
+    divide by a jackknife variance that vanishes for the few and often equal scores
+    that seeds give.
+
+    Args:
+        values: ``(n,)`` finite scores.
+        seed: seed of the resampling; the same one gives the same interval.
+        confidence: probability that the interval is meant to cover.
+        resamples: number of bootstrap samples.
+
+    Returns:
+        The estimate. One value, or equal values, give an interval without width:
+        ``n`` then says how little it stands on.
+
+    Raises:
+        ValueError: when ``values`` is empty or not finite.
+    """
+    from scipy.stats import bootstrap, trim_mean
+
+    data = _finite(values, "interval")
+    value = iqm(values)
+    if data.size == 1 or np.ptp(data) == 0.0:
+        return Estimate(value, value, value, int(data.size))
+    result = bootstrap(
+        (data,),
+        lambda sample, axis: trim_mean(sample, 0.25, axis=axis),
+        n_resamples=resamples,
+        confidence_level=confidence,
+        method="percentile",
+        vectorized=True,
+        rng=np.random.default_rng(seed),
+    )
+    low, high = result.confidence_interval
+    return Estimate(value, float(low), float(high), int(data.size))
+
+
+def human_normalised(method: float, sparse: float, human: float) -> float | None:
+    """How far a method gets on the way from the sparse to the human reward.
+
+    ``(method - sparse) / |human - sparse|``: 0 is the sparse reward, 1 the human
+    one where the human one helps.
+
+    Args:
+        method: score of the method.
+        sparse: score of the sparse reward.
+        human: score of the human-designed reward.
+
+    Returns:
+        The normalised score, or None when human and sparse score the same.
+
+    Reference: Ma et al., "Eureka" (ICLR 2024), section 4.1.
+
+    >>> human_normalised(0.9, 0.1, 0.5)
+    2.0
+    """
+    gap = abs(human - sparse)
+    return None if gap < TINY_GAP else (method - sparse) / gap

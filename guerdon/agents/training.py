@@ -1,0 +1,196 @@
+"""What a training is asked for and what it answers, as JSON; no torch in sight."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, Self, get_args
+
+from guerdon.types import Failure, FailureKind
+
+EVALUATION_SEED = 1_000_000
+"""First seed of the evaluation episodes, far from the seeds of the trainings."""
+
+CURVE_POINTS = 20
+"""Windows of a training curve."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """One training, described so that anybody can repeat it.
+
+    Args:
+        task: id of a task, or ``module:object``.
+        reward: ``"sparse"``, ``"human"`` or the text of a reward program.
+        steps: environment steps; rounded up to whole rollouts.
+        seed: seed of weights, environments and exploration.
+        base: ``"sparse"`` adds the task's sparse reward to a program's terms.
+        algo: ``"ppo"``, ``"sac"`` or None for the task's own recipe.
+        eval_episodes: episodes of the trusted evaluation afterwards.
+        eval_seed: episode ``i`` of the evaluation is reset with ``eval_seed + i``.
+        record_episodes: evaluation episodes whose features are kept for the bank.
+
+    Raises:
+        ValueError: for an unknown base or algorithm, or a count below its least.
+    """
+
+    task: str
+    reward: str
+    steps: int
+    seed: int
+    base: Literal["sparse", "none"] = "sparse"
+    algo: Literal["ppo", "sac"] | None = None
+    eval_episodes: int = 64
+    eval_seed: int = EVALUATION_SEED
+    record_episodes: int = 8
+
+    def __post_init__(self) -> None:
+        if self.base not in ("sparse", "none"):
+            raise ValueError(f"base: expected 'sparse' or 'none', got {self.base!r}")
+        if self.algo not in (None, "ppo", "sac"):
+            raise ValueError(f"algo: expected 'ppo' or 'sac', got {self.algo!r}")
+        least = {"steps": 1, "seed": 0, "eval_episodes": 1, "eval_seed": 0}
+        for name, low in (least | {"record_episodes": 0}).items():
+            if getattr(self, name) < low:
+                raise ValueError(
+                    f"{name}: expected at least {low}, got {getattr(self, name)}"
+                )
+
+    def to_json(self) -> str:
+        """Canonical JSON: equal jobs give equal text."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The job that ``to_json`` wrote; ValueError for anything else."""
+        return cls(**_record(text, cls))
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the canonical JSON: the name of the job and of its files."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Means over the episodes that ended in each window of the training.
+
+    A window in which no episode ended has None. Fitness and success are the task's
+    own, proxy is the designed reward that the agent was trained on.
+    """
+
+    steps: tuple[int, ...] = ()
+    """Environment steps at the end of each window."""
+    episodes: tuple[int, ...] = ()
+    """Episodes that ended in each window."""
+    fitness: tuple[float | None, ...] = ()
+    success: tuple[float | None, ...] = ()
+    proxy: tuple[float | None, ...] = ()
+    length: tuple[float | None, ...] = ()
+    terms: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    """Sum per episode of every term, by name."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The curve in plain JSON types, as ``asdict`` gives it."""
+        columns = {name: tuple(values[name]) for name in _CURVE_COLUMNS}
+        terms = {name: tuple(sums) for name, sums in values["terms"].items()}
+        return cls(**columns, terms=terms)
+
+
+_CURVE_COLUMNS = tuple(f.name for f in fields(Curve) if f.name != "terms")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What a finished training gives.
+
+    ``fitness`` and ``success`` come from the trusted evaluation: fresh
+    environments, no reward code. ``proxy`` is what the agent was paid, and never
+    selects anything.
+    """
+
+    job: str
+    """Key of the job."""
+    fitness: tuple[float, ...]
+    """True score of each evaluation episode."""
+    success: tuple[bool, ...]
+    """Whether each evaluation episode solved the task."""
+    length: tuple[int, ...]
+    """Steps of each evaluation episode."""
+    proxy: float | None
+    """Mean designed return of the episodes in the last fifth of the training."""
+    curve: Curve
+    steps: int
+    """Environment steps of the training."""
+    cpu_seconds: float
+    wall_seconds: float
+    train_seconds: float
+    """Part of ``wall_seconds`` that the training took; the rest is evaluation."""
+    weights: str | None = None
+    """Name of the weights' file in the folder of the artefacts."""
+    episodes: str | None = None
+    """Name of the file with the recorded evaluation episodes."""
+
+    @property
+    def mean_fitness(self) -> float:
+        """Mean true score."""
+        return sum(self.fitness) / len(self.fitness)
+
+    @property
+    def success_rate(self) -> float:
+        """Share of solved episodes."""
+        return sum(self.success) / len(self.success)
+
+    def to_json(self) -> str:
+        """Canonical JSON."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The result that ``to_json`` wrote; ValueError for anything else."""
+        values = _record(text, cls)
+        for name in ("fitness", "success", "length"):
+            values[name] = tuple(values[name])
+        return cls(**values | {"curve": Curve.from_dict(values["curve"])})
+
+
+Outcome = TrainingResult | Failure
+"""A training either gives a result or says why not; never a made-up number."""
+
+
+def outcome_to_json(outcome: Outcome) -> str:
+    """A result or a failure as JSON."""
+    if isinstance(outcome, Failure):
+        return json.dumps({"failure": asdict(outcome)}, sort_keys=True)
+    return outcome.to_json()
+
+
+def outcome_from_json(text: str | bytes) -> Outcome:
+    """What ``outcome_to_json`` wrote.
+
+    Raises:
+        ValueError: when the text is neither a result nor a failure.
+    """
+    values = json.loads(text)
+    if not isinstance(values, dict) or "failure" not in values:
+        return TrainingResult.from_json(text)
+    failure = _checked(values["failure"], Failure)
+    if failure["kind"] not in get_args(FailureKind):
+        raise ValueError(f"failure kind: unknown {failure['kind']!r}")
+    return Failure(**failure)
+
+
+def _record(text: str | bytes, cls: type) -> dict[str, Any]:
+    return _checked(json.loads(text), cls)
+
+
+def _checked(values: Any, cls: type) -> dict[str, Any]:
+    """The fields of a record, refused when a name is missing or unknown."""
+    names = {f.name for f in fields(cls)}
+    if not isinstance(values, dict) or set(values) != names:
+        got = sorted(values) if isinstance(values, dict) else type(values).__name__
+        raise ValueError(f"{cls.__name__}: expected fields {sorted(names)}, got {got}")
+    return values

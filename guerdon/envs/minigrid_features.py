@@ -1,0 +1,324 @@
+"""What a reward may see of a MiniGrid level, read from the simulator's state.
+
+A level's row is put together from blocks (agent, goal, key, door, ...), so that a
+feature has the same name and meaning in every level that has it. Nothing here
+imports ``minigrid``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from guerdon.types import Feature
+
+FACING = ((1, 0), (0, 1), (-1, 0), (0, -1))
+"""Unit vectors of MiniGrid's four directions: right, down, left, up."""
+
+
+class View(NamedTuple):
+    """Where the agent stands and which cell is ahead of it."""
+
+    x: int
+    y: int
+    ahead: tuple[int, int]
+    direction: int
+
+
+class Door(NamedTuple):
+    """A door and its cell; MiniGrid's own ``cur_pos`` is not set in every level."""
+
+    thing: Any
+    x: int
+    y: int
+
+
+class Things:
+    """What stands in a level; everything that cannot move is located once.
+
+    A key, a ball or a box moves only by the agent's hand, and MiniGrid then keeps
+    its ``cur_pos`` up to date, so no later step has to search the grid.
+    """
+
+    __slots__ = ("door", "doors", "gap", "goal", "key", "lava", "room", "target")
+
+    def __init__(self, env: Any) -> None:
+        self.goal: tuple[int, int] | None = None
+        self.key: Any = None
+        self.target: Any = getattr(env, "obj", None)
+        self.doors: list[Door] = []
+        self.lava: set[tuple[int, int]] = set()
+        width = env.grid.width
+        for index, thing in enumerate(env.grid.grid):
+            if thing is None or thing.type == "wall":
+                continue
+            y, x = divmod(index, width)
+            if thing.type == "goal":
+                self.goal = (x, y)
+            elif thing.type == "key":
+                self.key = thing
+            elif thing.type == "lava":
+                self.lava.add((x, y))
+            elif thing.type == "door":
+                self.doors.append(Door(thing, x, y))
+        locked = [door for door in self.doors if door.thing.is_locked]
+        self.door = (locked or self.doors or [None])[0]
+        self.room = _behind(env, self.door)
+        self.gap = _gap(self.lava, env.grid.width, env.grid.height)
+        self._order_doors(env)
+
+    def _order_doors(self, env: Any) -> None:
+        """Put the doors of a chain of rooms in the order of the rooms."""
+        rooms = getattr(env, "rooms", None)
+        if rooms:
+            order = [tuple(map(int, room.entryDoorPos)) for room in rooms[1:]]
+            self.doors.sort(key=lambda door: order.index((door.x, door.y)))
+
+
+def _behind(env: Any, door: Door | None) -> tuple[int, int, int]:
+    """Column of the door and the rows (exclusive) of the room to its right."""
+    if door is None:
+        return (0, 0, 0)
+    size = getattr(env, "room_size", None)
+    if size is None:
+        return (door.x, -1, int(env.grid.height))
+    top = door.y // (size - 1) * (size - 1)
+    return (door.x, top, top + size - 1)
+
+
+def _gap(
+    lava: set[tuple[int, int]], width: int, height: int
+) -> tuple[int, int, int] | None:
+    """Opening of a single river of lava, and the axis (0 or 1) it runs across."""
+    if not lava:
+        return None
+    columns = {x for x, _ in lava}
+    axis = 0 if len(columns) == 1 else 1
+    if axis == 0:
+        river = [(x, y) for x in columns for y in range(1, height - 1)]
+    else:
+        row = next(iter(lava))[1]
+        river = [(x, row) for x in range(1, width - 1)]
+    x, y = next(cell for cell in river if cell not in lava)
+    return (x, y, axis)
+
+
+def things_of(env: Any) -> Things:
+    """Things of the present level; searched once for every grid.
+
+    The result is kept on the grid itself, which every reset replaces, so it can
+    never outlive the level that it describes.
+    """
+    try:
+        things: Things = env.grid.guerdon_things
+    except AttributeError:
+        things = env.grid.guerdon_things = Things(env)
+    return things
+
+
+Read = Callable[[Any, Things, View], tuple[float, ...]]
+
+
+def _read_agent(env: Any, things: Things, view: View) -> tuple[float, ...]:
+    return (view.x, view.y, *FACING[view.direction])
+
+
+def _read_goal(env: Any, things: Things, view: View) -> tuple[float, ...]:
+    assert things.goal is not None  # a level with this block has a goal
+    distance = abs(view.x - things.goal[0]) + abs(view.y - things.goal[1])
+    return (distance, distance == 0)
+
+
+def _read_key(env: Any, things: Things, view: View) -> tuple[float, ...]:
+    key = things.key
+    if env.carrying is key:
+        return (0.0, 0.0, 1.0)
+    x, y = int(key.cur_pos[0]), int(key.cur_pos[1])
+    return (abs(view.x - x) + abs(view.y - y), view.ahead == (x, y), 0.0)
+
+
+def _read_door(env: Any, things: Things, view: View) -> tuple[float, ...]:
+    assert things.door is not None  # a level with this block has a door
+    thing, x, y = things.door
+    column, top, bottom = things.room
+    return (
+        abs(view.x - x) + abs(view.y - y),
+        view.ahead == (x, y),
+        not thing.is_locked,
+        thing.is_open,
+        view.x > column and top < view.y < bottom,
+    )
+
+
+def _read_target(env: Any, things: Things, view: View) -> tuple[float, ...]:
+    target = things.target
+    if env.carrying is target:
+        return (0.0, 0.0, 1.0)
+    x, y = int(target.cur_pos[0]), int(target.cur_pos[1])
+    return (abs(view.x - x) + abs(view.y - y), view.ahead == (x, y), 0.0)
+
+
+def _read_box(env: Any, things: Things, view: View) -> tuple[float, ...]:
+    target = things.target
+    distance, ahead, carried = _read_target(env, things, view)
+    if carried:
+        return (distance, ahead, carried, 0.0)
+    x, y = int(target.cur_pos[0]), int(target.cur_pos[1])
+    gone = env.grid.grid[y * env.grid.width + x] is not target
+    return (distance, ahead and not gone, carried, gone)
+
+
+def _read_doors(env: Any, things: Things, view: View) -> tuple[float, ...]:
+    return (sum(door.thing.is_open for door in things.doors),)
+
+
+def _read_rooms(env: Any, things: Things, view: View) -> tuple[float, ...]:
+    number = 0
+    for index, room in enumerate(env.rooms):
+        left, top = room.top
+        width, height = room.size
+        if left <= view.x < left + width and top <= view.y < top + height:
+            number = index
+    opened = sum(door.thing.is_open for door in things.doors)
+    for thing, x, y in things.doors:
+        if not thing.is_open:
+            distance = abs(view.x - x) + abs(view.y - y)
+            return (number, opened, distance, view.ahead == (x, y), 0.0)
+    return (number, opened, 0.0, 0.0, 1.0)
+
+
+def _read_lava(env: Any, things: Things, view: View) -> tuple[float, ...]:
+    assert things.gap is not None  # a level with this block has lava
+    gap_x, gap_y, axis = things.gap
+    here = (view.x, view.y)
+    return (
+        view.ahead in things.lava,
+        here in things.lava,
+        abs(view.x - gap_x) + abs(view.y - gap_y),
+        here[axis] > (gap_x, gap_y)[axis],
+    )
+
+
+READERS: Mapping[str, Read] = {
+    "agent": _read_agent,
+    "goal": _read_goal,
+    "key": _read_key,
+    "door": _read_door,
+    "ball": _read_target,
+    "box": _read_box,
+    "doors": _read_doors,
+    "rooms": _read_rooms,
+    "lava": _read_lava,
+}
+
+
+def read_blocks(
+    readers: tuple[Read, ...], env: Any, obs: Any, info: Mapping[str, Any]
+) -> np.ndarray:
+    """One feature row, ``(W,)`` float32, block after block."""
+    x, y = env.agent_pos
+    x, y, direction = int(x), int(y), int(env.agent_dir)
+    right, down = FACING[direction]
+    view = View(x, y, (x + right, y + down), direction)
+    things = things_of(env)
+    row: list[float] = []
+    for read in readers:
+        row.extend(read(env, things, view))
+    return np.array(row, dtype=np.float32)
+
+
+def describe(block: str, width: int, height: int, doors: int) -> tuple[Feature, ...]:
+    """The features of one block in a level of ``width`` by ``height`` cells.
+
+    Args:
+        block: a key of ``READERS``.
+        width: columns of the grid, walls included.
+        height: rows of the grid, walls included.
+        doors: largest number of doors in the level.
+    """
+    far = float(width - 3 + height - 3)
+
+    def distance(name: str, meaning: str) -> Feature:
+        return Feature(
+            name, meaning, unit="cells", low=0.0, high=far, better="lower"
+        )
+
+    def flag(name: str, meaning: str, better: Any = None) -> Feature:
+        return Feature(name, meaning, "flag", low=0.0, high=1.0, better=better)
+
+    def opened(meaning: str) -> Feature:
+        return Feature(
+            "doors_open", meaning, unit="doors", high=doors, low=0.0, better="higher"
+        )
+
+    if block in ("ball", "box"):
+        target = (
+            distance(
+                "distance_to_target",
+                f"Manhattan distance to the {block}; 0 while the agent carries it",
+            ),
+            flag("target_ahead", f"the {block} lies in the cell that the agent faces"),
+            flag("carrying_target", f"the agent carries the {block}", "higher"),
+        )
+        if block == "ball":
+            return target
+        gone = "the box was toggled, which destroys it; the task is lost"
+        return (*target, flag("target_destroyed", gone, "lower"))
+    return {
+        "agent": (
+            Feature("agent_x", "column, from left", unit="cells", low=1, high=width - 2),
+            Feature("agent_y", "row, from the top", unit="cells", low=1, high=height - 2),
+            Feature(
+                "facing",
+                "unit vector that the agent faces: (right, down)",
+                shape=(2,),
+                low=-1.0,
+                high=1.0,
+            ),
+        ),
+        "goal": (
+            distance("distance_to_goal", "Manhattan distance to the green goal"),
+            flag("at_goal", "the agent stands on the goal", "higher"),
+        ),
+        "key": (
+            distance(
+                "distance_to_key",
+                "Manhattan distance to the key; 0 while the agent carries it",
+            ),
+            flag("key_ahead", "the key lies in the cell that the agent faces"),
+            flag("carrying_key", "the agent carries the key", "higher"),
+        ),
+        "door": (
+            distance("distance_to_door", "Manhattan distance to the locked door"),
+            flag("door_ahead", "the agent faces the locked door"),
+            flag("door_unlocked", "the door was unlocked with the key", "higher"),
+            flag("door_open", "the locked door stands open", "higher"),
+            flag("beyond_door", "the agent is in the room behind that door", "higher"),
+        ),
+        "doors": (opened("doors that stand open, the locked one included"),),
+        "rooms": (
+            Feature(
+                "room",
+                "room of the agent, counted from the first along the way",
+                unit="rooms",
+                low=0.0,
+                high=doors,
+                better="higher",
+            ),
+            opened("doors that stand open"),
+            distance(
+                "distance_to_door",
+                "Manhattan distance to the next closed door; 0 when all are open",
+            ),
+            flag("door_ahead", "the agent faces the next closed door"),
+            flag("all_doors_open", "every door stands open", "higher"),
+        ),
+        "lava": (
+            flag("lava_ahead", "the cell that the agent faces is deadly lava"),
+            flag("on_lava", "the agent stepped into lava and is lost", "lower"),
+            distance("distance_to_gap", "Manhattan distance to the gap in the lava"),
+            flag("beyond_lava", "the agent has passed the river of lava", "higher"),
+        ),
+    }[block]

@@ -1,0 +1,240 @@
+"""What a journal holds: typed records, and the JSON that their payloads become."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from guerdon.types import Failure
+
+Purpose = Literal["search", "final", "holdout"]
+PURPOSES = ("search", "final", "holdout")
+
+Record = TypeVar("Record")
+
+_JSON = {"request", "parents", "failure", "screening", "result", "summary", "data"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRecord:
+    """One call of a language model.
+
+    Args:
+        key: content hash of the request; one successful answer per key.
+        model: the model as the caller named it.
+        request: what was sent, any JSON; never a key or a password.
+        answer: the text that came back, None for a failed call.
+        prompt_tokens: as the endpoint counted them; None where it did not.
+        completion_tokens: the same for the answer.
+        usd: price in dollars, None where it is not known.
+        seconds: how long the call took.
+        failure: one sentence for a failed call, else None.
+        ts: Unix time; set when the record is made.
+    """
+
+    key: str
+    model: str
+    request: Any = None
+    answer: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    usd: float | None = None
+    # What was measured about a call does not make it another call.
+    seconds: float | None = field(default=None, compare=False)
+    failure: str | None = None
+    ts: float = field(default_factory=time.time, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateRecord:
+    """One reward program that was proposed.
+
+    Args:
+        id: ``"r1-c03"``; reference rewards are ``"sparse"``, ``"human"`` and
+            ``"best-of-n"``.
+        round: number of its round; 0 for references.
+        slot: its place in the round.
+        operator: who made it: a prompt's name or an edit of the language.
+        parents: ids of the candidates that it was made from.
+        source: the program's text, None when the answer held none.
+        plan: what the model said it wanted to change.
+        failure: why it cannot be trained; None when it can.
+        screening: what the screen measured, any JSON.
+        call_key: key of the call that wrote it; None for the search's own operators.
+    """
+
+    id: str
+    round: int
+    slot: int
+    operator: str
+    parents: tuple[str, ...] = ()
+    source: str | None = None
+    plan: str | None = None
+    failure: Failure | None = None
+    screening: Any = None
+    call_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRecord:
+    """One training of one candidate with one seed.
+
+    Args:
+        key: content hash of everything that determines the training.
+        candidate: id of the candidate or reference reward.
+        seed: the training's seed.
+        purpose: ``"search"``, ``"final"`` or ``"holdout"``.
+        steps: environment steps that were asked for.
+        result: curve, evaluation and scores as the agent wrote them; None if failed.
+        failure: why there is no result.
+        cpu_seconds: processor time.
+        wall_seconds: time on the clock.
+        artifact: file of the weights, relative to the run folder.
+    """
+
+    key: str
+    candidate: str
+    seed: int
+    purpose: Purpose
+    steps: int
+    result: Any = None
+    failure: Failure | None = None
+    cpu_seconds: float | None = None
+    wall_seconds: float | None = None
+    artifact: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.purpose not in PURPOSES:
+            raise ValueError(
+                f"purpose: expected one of {', '.join(PURPOSES)}, got {self.purpose!r}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundRecord:
+    """One finished round and what it came to, any JSON."""
+
+    idx: int
+    summary: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecord:
+    """Something that happened: Unix time, kind, and any JSON."""
+
+    kind: str
+    data: Any = None
+    ts: float = field(default_factory=time.time, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What the calls of a run came to; failed calls are counted, not forgotten.
+
+    ``usd`` is None when no call has a price: unknown is not free of charge.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float | None
+    seconds: float
+    calls_ok: int
+    calls_failed: int
+
+
+def canonical(value: Any) -> str:
+    """JSON text with sorted keys, ASCII only; NaN and infinities become null.
+
+    >>> canonical({"b": float("nan"), "a": (1, 2)})
+    '{"a":[1,2],"b":null}'
+
+    Raises:
+        TypeError: for a value that JSON has no form for; names its type.
+    """
+    return json.dumps(
+        _plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, Mapping):
+        return {_key(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {f.name: _plain(getattr(value, f.name)) for f in fields}
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):  # NumPy and torch, without importing either
+        return _plain(value.tolist())
+    raise TypeError(
+        f"journal: expected JSON (numbers, text, lists, dictionaries), got "
+        f"{type(value).__name__}"
+    )
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"journal: expected text as a dictionary key, got {key!r}")
+    return key
+
+
+def pack(record: Any) -> dict[str, Any]:
+    """Columns of a record, in the order of its fields, as SQLite takes them."""
+    row: dict[str, Any] = {}
+    for item in dataclasses.fields(record):
+        value = getattr(record, item.name)
+        if value is None:
+            row[item.name] = None
+        elif item.name in _JSON:
+            row[item.name] = canonical(value)
+        elif isinstance(value, str):
+            # A lone surrogate in a model's answer has no UTF-8 form.
+            row[item.name] = value.encode("utf-8", "backslashreplace").decode()
+        else:
+            row[item.name] = _plain(value)
+    return row
+
+
+def unpack(kind: type[Record], row: Mapping[str, Any]) -> Record:
+    """The record that ``pack`` took apart.
+
+    Raises:
+        ValueError: when the row holds JSON that does not parse or does not fit.
+    """
+    values: dict[str, Any] = {}
+    for item in dataclasses.fields(kind):  # type: ignore[arg-type]
+        value = row[item.name]
+        if value is not None and item.name in _JSON:
+            value = loads(value)
+        values[item.name] = value
+    if values.get("parents") is not None:
+        values["parents"] = tuple(values["parents"])
+    if isinstance(values.get("failure"), dict):
+        values["failure"] = Failure(**values["failure"])
+    return kind(**values)
+
+
+def loads(text: str) -> Any:
+    """Parse JSON from a file that may not be ours to trust.
+
+    Raises:
+        ValueError: for text that is not JSON, or nested too deeply to read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply") from None

@@ -1,0 +1,432 @@
+"""A run folder as the report sees it: read once through the journal, then measured."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from guerdon.agents.statistics import human_normalised, interval
+from guerdon.journal import (
+    CandidateRecord,
+    Journal,
+    RoundRecord,
+    Totals,
+    TrainingRecord,
+)
+from guerdon.report.measure import as_estimate, as_number, dig, over_seeds
+from guerdon.types import Estimate, Failure
+
+REFERENCES = {
+    "sparse": "sparse reward",
+    "human": "human-designed reward",
+    "best-of-n": "best of N, no reflection",
+}
+"""Ids of the rewards that the winner is compared with, in words."""
+
+_SUMMARY_KEYS = {"sparse": "sparse", "human": "human", "best-of-n": "best_of_n"}
+_SECRET = re.compile(r"key|secret|password|authorization|credential", re.IGNORECASE)
+_COMMAND_FLAGS = (
+    "llm",
+    "candidates",
+    "rounds",
+    "steps",
+    "seeds",
+    "workers",
+    "budget_tokens",
+    "budget_usd",
+)
+
+Origin = Literal["model", "operators", "reference"]
+State = Literal["trained", "failed", "not trained"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate with everything that was measured about it."""
+
+    record: CandidateRecord
+    trainings: tuple[TrainingRecord, ...]
+    """Search and final trainings; the holdout never mixes with what selected."""
+
+    @property
+    def id(self) -> str:
+        """Its id in the journal."""
+        return self.record.id
+
+    @property
+    def origin(self) -> Origin:
+        """Who wrote it: an answered call means the model."""
+        if self.id in REFERENCES:
+            return "reference"
+        return "operators" if self.record.call_key is None else "model"
+
+    @cached_property
+    def fitness(self) -> Estimate | None:
+        """True score: mean and range over the seeds of the search."""
+        return over_seeds(self.trainings, "fitness")
+
+    @cached_property
+    def success(self) -> Estimate | None:
+        """Share of solved episodes: mean and range over the seeds of the search."""
+        return over_seeds(self.trainings, "success")
+
+    @cached_property
+    def proxy(self) -> Estimate | None:
+        """Designed reward per episode at the end of training, over seeds."""
+        return over_seeds(self.trainings, "proxy")
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why there is no score; a candidate with one has not failed."""
+        if self.record.failure is not None:
+            return self.record.failure
+        if self.fitness is not None:
+            return None
+        return next((t.failure for t in self.trainings if t.failure), None)
+
+    @property
+    def state(self) -> State:
+        """Where it stands, in words."""
+        if self.failure is not None:
+            return "failed"
+        return "trained" if self.fitness is not None else "not trained"
+
+
+@dataclass(frozen=True)
+class HoldoutRow:
+    """One reward on fresh seeds."""
+
+    id: str
+    label: str
+    fitness: Estimate | None
+    success: Estimate | None
+    per_seed: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FailureClass:
+    """One class of failure, how often it happened, and one example."""
+
+    kind: str
+    count: int
+    example: Candidate | None
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What one operator, or one kind of author, made."""
+
+    name: str
+    origin: Origin
+    candidates: int
+    valid: int | None
+    best: str | None
+    fitness: float | None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the run took; None where nobody measured it."""
+
+    prompt_tokens: float | None
+    completion_tokens: float | None
+    usd: float | None
+    calls: Totals
+    cpu_seconds: float | None
+    wall_seconds: float | None
+    trainings: int
+    failed_trainings: int
+    steps: int
+
+
+class RunData:
+    """Everything that a report says, as plain values.
+
+    Args:
+        folder: the run folder; only its journal is read.
+
+    Raises:
+        JournalError: when the folder has no sound journal.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        with Journal.open(folder, readonly=True) as journal:
+            summary = journal.meta("summary")
+            config = journal.meta("config")
+            versions = journal.meta("versions")
+            self.created = as_number(journal.meta("created"))
+            self.command_given = journal.meta("command")
+            self.episode = journal.meta("episode")
+            self.trainings = journal.trainings()
+            self.rounds: list[RoundRecord] = journal.rounds()
+            self.totals = journal.totals()
+            records = journal.candidates()
+        self.folder = folder
+        self.finished = isinstance(summary, Mapping)
+        self.summary: Mapping[str, Any] = summary if self.finished else {}
+        self.config: Mapping[str, Any] = config if isinstance(config, Mapping) else {}
+        self.versions: Mapping[str, Any] = (
+            versions if isinstance(versions, Mapping) else {}
+        )
+        self.written = time.time()
+        self._by_id = {record.id: self._candidate(record) for record in records}
+
+    def _candidate(self, record: CandidateRecord) -> Candidate:
+        own = tuple(
+            training
+            for training in self.trainings
+            if training.candidate == record.id and training.purpose != "holdout"
+        )
+        return Candidate(record, own)
+
+    @property
+    def task(self) -> str:
+        """Id of the task."""
+        return str(self.summary.get("task") or self.config.get("task") or "a task")
+
+    @property
+    def intent(self) -> str | None:
+        """What the agent should achieve, where it was recorded."""
+        found = self.summary.get("intent") or self.config.get("intent")
+        return None if found is None else str(found)
+
+    @property
+    def llm(self) -> str | None:
+        """The language model as it was named on the command line."""
+        found = self.summary.get("llm") or self.config.get("llm")
+        return None if found is None else str(found)
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """Proposed candidates in order, without the reference rewards."""
+        return [c for c in self._by_id.values() if c.id not in REFERENCES]
+
+    def find(self, name: str) -> Candidate | None:
+        """The candidate of this id."""
+        return self._by_id.get(name)
+
+    @cached_property
+    def winner(self) -> Candidate | None:
+        """The run's winner; the best so far while there is none."""
+        named = dig(self.summary, "winner", "id")
+        if self.finished:
+            return self._by_id.get(str(named)) if named is not None else None
+        return best_of(self.candidates)
+
+    def holdout_trainings(self, name: str) -> list[TrainingRecord]:
+        """Fresh-seed trainings of one reward."""
+        return [
+            training
+            for training in self.trainings
+            if training.candidate == name and training.purpose == "holdout"
+        ]
+
+    def shown_trainings(self, name: str) -> list[TrainingRecord]:
+        """Trainings that stand for a reward: fresh seeds where there are any."""
+        fresh = [t for t in self.holdout_trainings(name) if t.result is not None]
+        if fresh:
+            return fresh
+        return [t for t in self.trainings if t.candidate == name]
+
+    @cached_property
+    def holdout(self) -> list[HoldoutRow]:
+        """The winner and the references on fresh seeds, winner first."""
+        rows = []
+        if self.winner is not None:
+            rows.append(self._holdout_row(self.winner.id, "the winner", "winner"))
+        for name, label in REFERENCES.items():
+            rows.append(self._holdout_row(name, label, _SUMMARY_KEYS[name]))
+        return rows
+
+    def _holdout_row(self, name: str, label: str, key: str) -> HoldoutRow:
+        said = dig(self.summary, "holdout", key)
+        fresh = self.holdout_trainings(name)
+        fitness = as_estimate(dig(said, "fitness")) or _interval(fresh, "fitness")
+        success = as_estimate(dig(said, "success")) or _interval(fresh, "success")
+        seeds = dig(said, "per_seed", "fitness")
+        if not isinstance(seeds, list):
+            seeds = [_score(training, "fitness") for training in fresh]
+        known = tuple(x for value in seeds if (x := as_number(value)) is not None)
+        return HoldoutRow(name, label, fitness, success, known)
+
+    @cached_property
+    def human_normalised(self) -> Estimate | None:
+        """The winner's score on the scale from sparse (0) to human (1)."""
+        said = as_estimate(self.summary.get("human_normalised"))
+        if self.finished or said is not None:
+            return said
+        scores = {row.id: row.fitness for row in self.holdout}
+        winner = scores.get(self.winner.id) if self.winner else None
+        sparse, human = scores["sparse"], scores["human"]
+        if winner is None or sparse is None or human is None:
+            return None
+        return as_estimate(human_normalised(winner.value, sparse.value, human.value))
+
+    @cached_property
+    def failures(self) -> list[FailureClass]:
+        """Classes of failure, the most frequent first."""
+        failed = [c for c in self.candidates if c.failure is not None]
+        counts = Counter(_kind(candidate) for candidate in failed)
+        said = self.summary.get("failures")
+        if isinstance(said, Mapping):
+            numbers = {str(kind): as_number(n) for kind, n in said.items()}
+            counts |= Counter({k: int(n) for k, n in numbers.items() if n})
+        first = {_kind(candidate): candidate for candidate in reversed(failed)}
+        return [
+            FailureClass(kind, count, first.get(kind))
+            for kind, count in counts.most_common()
+        ]
+
+    @cached_property
+    def operators(self) -> list[Maker]:
+        """Operators with what each of them found, the best first."""
+        names = dict.fromkeys((c.origin, c.record.operator) for c in self.candidates)
+        makers = [
+            _maker(
+                operator,
+                origin,
+                [
+                    c
+                    for c in self.candidates
+                    if (c.origin, c.record.operator) == (origin, operator)
+                ],
+            )
+            for origin, operator in names
+        ]
+        return sorted(makers, key=lambda m: (m.fitness is None, -(m.fitness or 0.0)))
+
+    @cached_property
+    def origins(self) -> list[Maker]:
+        """The model against the search's own operators."""
+        labels: dict[Origin, str] = {
+            "model": "the language model",
+            "operators": "the search's own operators",
+        }
+        makers = []
+        for origin, label in labels.items():
+            own = _maker(
+                label, origin, [c for c in self.candidates if c.origin == origin]
+            )
+            said = dig(self.summary, "by_origin", origin)
+            if isinstance(said, Mapping):
+                count = as_number(said.get("candidates"))
+                score = as_estimate(dig(said, "best", "fitness"))
+                best = dig(said, "best", "id")
+                own = Maker(
+                    label,
+                    origin,
+                    own.candidates if count is None else int(count),
+                    own.valid,
+                    own.best if best is None else str(best),
+                    own.fitness if score is None else score.value,
+                )
+            makers.append(own)
+        return makers
+
+    @cached_property
+    def genealogy(self) -> list[tuple[int, Candidate | str]]:
+        """The winner and its ancestors with their distance; a bare id if unknown."""
+        if self.winner is None:
+            return []
+        found: dict[str, int] = {}
+        waiting = [(0, self.winner.id)]
+        while waiting and len(found) < 40:
+            distance, name = waiting.pop(0)
+            if name in found:  # two parents may share an ancestor, or be hostile
+                continue
+            found[name] = distance
+            known = self._by_id.get(name)
+            if known is not None:
+                waiting += [(distance + 1, parent) for parent in known.record.parents]
+        return [(d, self._by_id.get(name, name)) for name, d in found.items()]
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Tokens, money and time."""
+        tokens = self.summary.get("tokens")
+        done = [t for t in self.trainings if t.result is not None]
+        prompt, completion = (
+            as_number(dig(tokens, name)) for name in ("prompt", "completion")
+        )
+        cpu = as_number(self.summary.get("cpu_seconds"))
+        wall = as_number(self.summary.get("wall_seconds"))
+        usd = as_number(self.summary.get("usd"))
+        return Cost(
+            prompt_tokens=self.totals.prompt_tokens if prompt is None else prompt,
+            completion_tokens=(
+                self.totals.completion_tokens if completion is None else completion
+            ),
+            usd=self.totals.usd if usd is None else usd,
+            calls=self.totals,
+            cpu_seconds=_total(t.cpu_seconds for t in self.trainings)
+            if cpu is None
+            else cpu,
+            wall_seconds=wall,
+            trainings=len(done),
+            failed_trainings=len(self.trainings) - len(done),
+            steps=sum(t.steps for t in done),
+        )
+
+    @property
+    def command(self) -> str:
+        """The command that repeats the run, into a new folder."""
+        if isinstance(self.command_given, str):
+            return self.command_given
+        words = ["guerdon", "search", self.task]
+        for flag in _COMMAND_FLAGS:
+            value = self.config.get(flag)
+            if isinstance(value, str | int | float) and not isinstance(value, bool):
+                words += [f"--{flag.replace('_', '-')}", str(value)]
+        return shlex.join([*words, "--out", f"runs/{self.folder.resolve().name}-again"])
+
+    @property
+    def public_config(self) -> dict[str, Any]:
+        """The configuration without anything whose name sounds like a secret."""
+        return {
+            str(key): "(hidden)" if _SECRET.search(str(key)) else value
+            for key, value in self.config.items()
+        }
+
+
+def best_of(candidates: Iterable[Candidate]) -> Candidate | None:
+    """The candidate with the highest true score; None when none has one."""
+    scored = [c for c in candidates if c.fitness is not None]
+    return max(scored, key=lambda c: c.fitness or (0.0,), default=None)
+
+
+def _maker(name: str, origin: Origin, made: list[Candidate]) -> Maker:
+    best = best_of(made)
+    return Maker(
+        name=name,
+        origin=origin,
+        candidates=len(made),
+        valid=sum(candidate.failure is None for candidate in made),
+        best=best.id if best else None,
+        fitness=best.fitness.value if best and best.fitness else None,
+    )
+
+
+def _kind(candidate: Candidate) -> str:
+    return candidate.failure.kind if candidate.failure else ""
+
+
+def _score(training: TrainingRecord, name: str) -> float | None:
+    found = over_seeds([training], name)
+    return None if found is None else found.value
+
+
+def _interval(trainings: Iterable[TrainingRecord], name: str) -> Estimate | None:
+    values = [x for t in trainings if (x := _score(t, name)) is not None]
+    return interval(values) if values else None
+
+
+def _total(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

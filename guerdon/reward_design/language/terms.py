@@ -1,0 +1,209 @@
+"""A program of the language as ``Terms``: the bridge to reward programs."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from guerdon.reward_design import borders
+from guerdon.reward_design.language.codegen import Compiled, compile_tree
+from guerdon.reward_design.language.parse import parse
+from guerdon.reward_design.language.tree import Tree, to_source
+from guerdon.reward_design.program import CLAMP, State, Terms
+from guerdon.types import ActionSpec, Array, Batch, Layout, Spec
+
+Backend = Literal["numpy", "numba"]
+
+
+class RegisterState(NamedTuple):
+    """What the registers of a program remember between batches."""
+
+    ended: Array
+    """``lead`` bool: the next row begins an episode."""
+    values: tuple[Array, ...]
+    """One ``(N,)`` float64 per register."""
+
+
+def terms(
+    program: str | Tree,
+    layout: Layout,
+    action: ActionSpec,
+    *,
+    backend: Backend = "numpy",
+) -> Terms:
+    """Reward terms from a program of the language.
+
+    Args:
+        program: text, or a tree that ``parse`` or an operator gave.
+        layout: the features of the task.
+        action: the actions of the task.
+        backend: ``"numpy"`` starts at once; ``"numba"`` compiles for about a second
+            and is faster for small vectors. Torch batches always run in torch.
+
+    Returns:
+        Terms with batches of shape ``()``, ``(N,)`` or ``(T, N)``; rows with a
+        feature that is not finite give NaN.
+
+    Raises:
+        Rejected: when the text is no program.
+        ValueError: for an unknown backend.
+    """
+    if backend not in ("numpy", "numba"):
+        raise ValueError(f"backend: expected 'numpy' or 'numba', got {backend!r}")
+    tree = parse(program, layout, action) if isinstance(program, str) else program
+    source = program if isinstance(program, str) else to_source(tree)
+    return compiled_terms(compile_tree(tree), source, backend)
+
+
+def compiled_terms(compiled: Compiled, source: str, backend: Backend) -> Terms:
+    """``Terms`` of compiled code; see ``terms``."""
+    weights = tuple(value for _, value in compiled.tree.params)
+    count = len(compiled.line.registers)
+
+    def init(spec: Spec) -> State:
+        if not count:
+            return None
+        zeros = np.zeros(spec.lead or (1,))
+        return RegisterState(borders.first(spec.lead), (zeros,) * count)
+
+    def apply(state: State, batch: Batch) -> tuple[Array, State]:
+        rows = batch.now.rows
+        if borders.namespace(rows) is not np:
+            return _apply_torch(compiled, weights, state, batch)
+        if backend == "numba":
+            out, state = _apply_numba(compiled, weights, state, batch)
+        else:
+            out, state = _apply_numpy(compiled, weights, state, batch)
+        np.minimum(out, CLAMP, out=out)
+        np.maximum(out, -CLAMP, out=out)
+        # One sum finds a bad row cheaply; only then is it looked for.
+        if not np.isfinite(rows.sum() + batch.prev.rows.sum()):
+            bad = ~np.isfinite(rows + batch.prev.rows).all(-1)
+            out[bad] = np.nan
+        return out, state
+
+    return Terms(compiled.tree.names, init, apply, source)
+
+
+def _action_columns(compiled: Compiled, action: Array) -> Array:
+    """``(*L, A)``; a discrete action is one column."""
+    return action[..., None] if compiled.tree.action.kind == "discrete" else action
+
+
+def _borders(state: RegisterState, batch: Batch) -> tuple[Array, Array]:
+    return borders.starts(state.ended, batch)
+
+
+def _apply_numpy(
+    compiled: Compiled, weights: tuple[float, ...], state: Any, batch: Batch
+) -> tuple[Array, State]:
+    prev, now = batch.prev.rows, batch.now.rows
+    action = _action_columns(compiled, np.asarray(batch.action))
+    out = np.empty((*now.shape[:-1], compiled.width), np.float32)
+    with np.errstate(all="ignore"):
+        if state is None:
+            compiled.block(prev, action, now, None, weights, None, out)
+            return out, None
+        starts, ended = _borders(state, batch)
+        shape = _block_shape(state, now.shape[:-1])
+        values = compiled.block(
+            prev.reshape(*shape, -1),
+            action.reshape(*shape, -1),
+            now.reshape(*shape, -1),
+            np.asarray(starts).reshape(shape),
+            weights,
+            state.values,
+            out.reshape(*shape, -1),
+        )
+    return out, RegisterState(ended, values)
+
+
+def _block_shape(state: RegisterState, lead: tuple[int, ...]) -> tuple[int, int]:
+    """``(T, N)`` of a batch, whatever its leading axes."""
+    environments = state.values[0].shape[0]
+    return (int(np.prod(lead, dtype=np.int64)) // environments, environments)
+
+
+def _apply_numba(
+    compiled: Compiled, weights: tuple[float, ...], state: Any, batch: Batch
+) -> tuple[Array, State]:
+    prev, now = batch.prev.rows, batch.now.rows
+    lead = now.shape[:-1]
+    action = np.asarray(_action_columns(compiled, np.asarray(batch.action)), np.float64)
+    out = np.empty((*lead, compiled.width), np.float32)
+    if state is None:
+        shape = (1, int(np.prod(lead, dtype=np.int64)))
+        starts, ended = _NO_STARTS, None
+        memory = _NO_MEMORY
+    else:
+        shape = _block_shape(state, lead)
+        starts, ended = _borders(state, batch)
+        starts = np.asarray(starts).reshape(shape)
+        memory = np.stack(state.values, axis=-1)
+    if state is None:
+        starts = np.broadcast_to(starts, shape)
+    compiled.kernel(
+        prev.reshape(*shape, -1),
+        action.reshape(*shape, -1),
+        now.reshape(*shape, -1),
+        starts,
+        np.asarray(weights, np.float64),
+        memory,
+        out.reshape(*shape, -1),
+    )
+    if state is None:
+        return out, None
+    return out, RegisterState(ended, tuple(memory.T))
+
+
+_NO_STARTS = np.zeros((1, 1), np.bool_)
+_NO_MEMORY = np.zeros((0, 0), np.float64)
+
+
+def _apply_torch(
+    compiled: Compiled, weights: tuple[float, ...], state: Any, batch: Batch
+) -> tuple[Array, State]:
+    import torch
+
+    prev, now = batch.prev.rows, batch.now.rows
+    action = _action_columns(compiled, batch.action)
+    w = torch.as_tensor(weights, dtype=torch.float64, device=now.device)
+    out, state = torch_columns(compiled, w, state, batch._replace(action=action))
+    out = out.clamp(-CLAMP, CLAMP).float()
+    bad = ~torch.isfinite(now + prev).all(-1, keepdim=True)
+    return torch.where(bad, torch.nan, out), state
+
+
+def torch_columns(
+    compiled: Compiled, w: Array, state: Any, batch: Batch
+) -> tuple[Array, State]:
+    """Terms ``(*L, m)`` float64 in torch, differentiable with respect to ``w``.
+
+    Args:
+        compiled: the program.
+        w: ``(P,)`` parameter values in the order of ``tree.params``.
+        state: from ``init``.
+        batch: torch batch whose action has a last axis.
+    """
+    import torch
+
+    prev, now = batch.prev.rows, batch.now.rows
+    lead = tuple(now.shape[:-1])
+    out = torch.empty((*lead, compiled.width), dtype=torch.float64, device=now.device)
+    if state is None:
+        compiled.torch_block(prev, batch.action, now, None, w, None, out)
+        return out, None
+    starts, ended = _borders(state, batch)
+    shape = _block_shape(state, lead)
+    memory = tuple(torch.as_tensor(v, device=now.device) for v in state.values)
+    values = compiled.torch_block(
+        prev.reshape(*shape, -1),
+        batch.action.reshape(*shape, -1),
+        now.reshape(*shape, -1),
+        starts.reshape(shape),
+        w,
+        memory,
+        out.view(*shape, -1),
+    )
+    return out, RegisterState(ended, values)
