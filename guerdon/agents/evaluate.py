@@ -135,7 +135,7 @@ def evaluate(
             active = going
     finally:
         for env in envs:
-            env.close()
+            env.close()  # type: ignore[no-untyped-call]
     return _collect(task, ends, recorded)
 
 
@@ -182,7 +182,9 @@ def _collect(
 ) -> Evaluation:
     order = sorted(ends)
     fitness = tuple(float(ends[i][0]["fitness"]) for i in order)
-    bad = [i for i, score in zip(order, fitness, strict=True) if not math.isfinite(score)]
+    bad = [
+        i for i, score in zip(order, fitness, strict=True) if not math.isfinite(score)
+    ]
     if bad:
         raise ValueError(
             f"{task.id}: the fitness of evaluation episode {bad[0]} is "
@@ -257,7 +259,5 @@ def load_episodes(path: Path, task: Task) -> tuple[Episode, ...]:
                 "success": bool(data["success"][i]),
             },
         )
-        for i, (rows, action, reward) in enumerate(
-            zip(features, *columns, strict=True)
-        )
+        for i, (rows, action, reward) in enumerate(zip(features, *columns, strict=True))
     )

@@ -18,7 +18,7 @@ from stable_baselines3.sac.policies import SACPolicy
 from torch import nn
 
 from guerdon.agents.encoders import OneHotGrid
-from guerdon.agents.environments import make_env, observation_space
+from guerdon.agents.environments import make_env
 from guerdon.agents.recipes import Recipe
 from guerdon.agents.training import TrainingJob
 from guerdon.envs.task import Task
@@ -45,7 +45,8 @@ class Normalizer:
     def __call__(self, observations: np.ndarray) -> np.ndarray:
         """``(N, *shape)`` observations as the network was trained on them."""
         scaled = (observations - self.mean) / np.sqrt(self.var + self.epsilon)
-        return np.clip(scaled, -self.limit, self.limit).astype(np.float32)
+        clipped: np.ndarray = np.clip(scaled, -self.limit, self.limit)
+        return clipped.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,17 @@ class TorchPolicy:
         if self.normalizer is not None:
             observations = self.normalizer(observations)
         if deterministic:
-            return self.network.predict(observations, deterministic=True)[0]
+            return self._act(observations, deterministic=True)
         # SB3 draws from torch's global generator; borrow it and give it back.
         with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(int(rng.integers(2**63)))
+            torch.manual_seed(int(rng.integers(2**63)))
             if getattr(self.network, "use_sde", False):
                 self.network.reset_noise(len(observations))  # type: ignore[operator]
-            return self.network.predict(observations, deterministic=False)[0]
+            return self._act(observations, deterministic=False)
+
+    def _act(self, observations: np.ndarray, deterministic: bool) -> np.ndarray:
+        actions, _ = self.network.predict(observations, deterministic=deterministic)
+        return np.asarray(actions)
 
 
 def policy_arguments(recipe: Recipe) -> dict[str, Any]:
@@ -98,7 +103,7 @@ def frozen_policy(network: BasePolicy, venv: VecNormalize | None) -> TorchPolicy
     network.set_training_mode(False)
     if venv is None or not venv.norm_obs:
         return TorchPolicy(network)
-    rms = venv.obs_rms
+    rms: Any = venv.obs_rms
     normalizer = Normalizer(
         np.array(rms.mean), np.array(rms.var), venv.epsilon, venv.clip_obs
     )
@@ -164,7 +169,9 @@ def load_policy(path: Path, task: Task) -> TorchPolicy:
                 f"{header.get('format')!r}"
             )
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    recipe = Recipe(**header["recipe"] | {"net_arch": tuple(header["recipe"]["net_arch"])})
+    recipe = Recipe(
+        **header["recipe"] | {"net_arch": tuple(header["recipe"]["net_arch"])}
+    )
     network = _network(task, recipe)
     _load_weights(path, network, tensors)
     network.set_training_mode(False)
@@ -179,14 +186,14 @@ def _network(task: Task, recipe: Recipe) -> BasePolicy:
     try:
         cls = ActorCriticPolicy if recipe.algo == "ppo" else SACPolicy
         return cls(
-            observation_space(env, recipe.one_hot),
+            env.observation_space,
             env.action_space,  # type: ignore[arg-type]
             lambda _: recipe.learning_rate,
             use_sde=recipe.use_sde,
             **policy_arguments(recipe),
         )
     finally:
-        env.close()
+        env.close()  # type: ignore[no-untyped-call]
 
 
 def _load_weights(

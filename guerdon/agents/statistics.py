@@ -7,6 +7,7 @@ Statistical Precipice" (NeurIPS 2021), sections 4.2 and 4.3.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,7 @@ TINY_GAP = 1e-8
 def _finite(values: Sequence[float], what: str) -> npt.NDArray[np.float64]:
     data = np.asarray(values, dtype=np.float64)
     if data.ndim != 1 or data.size == 0:
-        raise ValueError(
-            f"{what}: expected at least one number, got {list(values)}"
-        )
+        raise ValueError(f"{what}: expected at least one number, got {list(values)}")
     if not np.isfinite(data).all():
         raise ValueError(f"{what}: expected finite numbers, got {list(values)}")
     return data
@@ -80,9 +79,13 @@ def interval(
     value = iqm(values)
     if data.size == 1 or np.ptp(data) == 0.0:
         return Estimate(value, value, value, int(data.size))
-    result = bootstrap(
-        (data,),
-        lambda sample, axis: trim_mean(sample, 0.25, axis=axis),
+
+    def statistic(sample: npt.NDArray[np.float64], axis: int) -> Any:
+        return trim_mean(sample, 0.25, axis=axis)
+
+    result: Any = bootstrap(
+        [data],
+        statistic,
         n_resamples=resamples,
         confidence_level=confidence,
         method="percentile",

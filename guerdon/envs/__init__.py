@@ -1,0 +1,1 @@
+"""Tasks: environments with a true score and named features."""

@@ -45,7 +45,7 @@ class Things:
     __slots__ = ("door", "doors", "gap", "goal", "key", "lava", "room", "target")
 
     def __init__(self, env: Any) -> None:
-        self.goal: tuple[int, int] | None = None
+        self.goal: Any = None
         self.key: Any = None
         self.target: Any = getattr(env, "obj", None)
         self.doors: list[Door] = []
@@ -64,9 +64,9 @@ class Things:
             elif thing.type == "door":
                 self.doors.append(Door(thing, x, y))
         locked = [door for door in self.doors if door.thing.is_locked]
-        self.door = (locked or self.doors or [None])[0]
+        self.door: Any = (locked or self.doors or [None])[0]
         self.room = _behind(env, self.door)
-        self.gap = _gap(self.lava, env.grid.width, env.grid.height)
+        self.gap: Any = _gap(self.lava, env.grid.width, env.grid.height)
         self._order_doors(env)
 
     def _order_doors(self, env: Any) -> None:
@@ -126,7 +126,6 @@ def _read_agent(env: Any, things: Things, view: View) -> tuple[float, ...]:
 
 
 def _read_goal(env: Any, things: Things, view: View) -> tuple[float, ...]:
-    assert things.goal is not None  # a level with this block has a goal
     distance = abs(view.x - things.goal[0]) + abs(view.y - things.goal[1])
     return (distance, distance == 0)
 
@@ -140,7 +139,6 @@ def _read_key(env: Any, things: Things, view: View) -> tuple[float, ...]:
 
 
 def _read_door(env: Any, things: Things, view: View) -> tuple[float, ...]:
-    assert things.door is not None  # a level with this block has a door
     thing, x, y = things.door
     column, top, bottom = things.room
     return (
@@ -190,7 +188,6 @@ def _read_rooms(env: Any, things: Things, view: View) -> tuple[float, ...]:
 
 
 def _read_lava(env: Any, things: Things, view: View) -> tuple[float, ...]:
-    assert things.gap is not None  # a level with this block has lava
     gap_x, gap_y, axis = things.gap
     here = (view.x, view.y)
     return (
@@ -229,7 +226,63 @@ def read_blocks(
     return np.array(row, dtype=np.float32)
 
 
-def describe(block: str, width: int, height: int, doors: int) -> tuple[Feature, ...]:
+_TARGET = (
+    ("distance_to_target", "distance", "{block}; 0 while the agent carries it", None),
+    ("target_ahead", "flag", "the {block} lies in the cell that the agent faces", None),
+    ("carrying_target", "flag", "the agent carries the {block}", "higher"),
+)
+
+_TABLE: Mapping[str, tuple[tuple[str, str, str, str | None], ...]] = {
+    "agent": (
+        ("agent_x", "column", "column, from the left", None),
+        ("agent_y", "row", "row, from the top", None),
+        ("facing", "direction", "unit vector that the agent faces: right, down", None),
+    ),
+    "goal": (
+        ("distance_to_goal", "distance", "green goal", None),
+        ("at_goal", "flag", "the agent stands on the goal", "higher"),
+    ),
+    "key": (
+        ("distance_to_key", "distance", "key; 0 while the agent carries it", None),
+        ("key_ahead", "flag", "the key lies in the cell that the agent faces", None),
+        ("carrying_key", "flag", "the agent carries the key", "higher"),
+    ),
+    "door": (
+        ("distance_to_door", "distance", "locked door", None),
+        ("door_ahead", "flag", "the agent faces the locked door", None),
+        ("door_unlocked", "flag", "the door was unlocked with the key", "higher"),
+        ("door_open", "flag", "the locked door stands open", "higher"),
+        ("beyond_door", "flag", "the agent is in the room behind that door", "higher"),
+    ),
+    "ball": _TARGET,
+    "box": (
+        *_TARGET,
+        (
+            "target_destroyed",
+            "flag",
+            "the box was toggled, so the task is lost",
+            "lower",
+        ),
+    ),
+    "doors": (("doors_open", "doors", "doors that stand open", "higher"),),
+    "rooms": (
+        ("room", "rooms", "room of the agent, counted along the way", "higher"),
+        ("doors_open", "doors", "doors that stand open", "higher"),
+        ("distance_to_door", "distance", "next closed door; 0 when all are open", None),
+        ("door_ahead", "flag", "the agent faces the next closed door", None),
+        ("all_doors_open", "flag", "every door stands open", "higher"),
+    ),
+    "lava": (
+        ("lava_ahead", "flag", "the cell that the agent faces is deadly lava", None),
+        ("on_lava", "flag", "the agent stepped into lava and is lost", "lower"),
+        ("distance_to_gap", "distance", "gap in the lava", None),
+        ("beyond_lava", "flag", "the agent has passed the river of lava", "higher"),
+    ),
+}
+"""Features of every block: name, sort, meaning, which way is better."""
+
+
+def describe(block: str, width: int, height: int, doors: int) -> list[Feature]:
     """The features of one block in a level of ``width`` by ``height`` cells.
 
     Args:
@@ -238,87 +291,22 @@ def describe(block: str, width: int, height: int, doors: int) -> tuple[Feature, 
         height: rows of the grid, walls included.
         doors: largest number of doors in the level.
     """
-    far = float(width - 3 + height - 3)
-
-    def distance(name: str, meaning: str) -> Feature:
-        return Feature(
-            name, meaning, unit="cells", low=0.0, high=far, better="lower"
-        )
-
-    def flag(name: str, meaning: str, better: Any = None) -> Feature:
-        return Feature(name, meaning, "flag", low=0.0, high=1.0, better=better)
-
-    def opened(meaning: str) -> Feature:
-        return Feature(
-            "doors_open", meaning, unit="doors", high=doors, low=0.0, better="higher"
-        )
-
-    if block in ("ball", "box"):
-        target = (
-            distance(
-                "distance_to_target",
-                f"Manhattan distance to the {block}; 0 while the agent carries it",
-            ),
-            flag("target_ahead", f"the {block} lies in the cell that the agent faces"),
-            flag("carrying_target", f"the agent carries the {block}", "higher"),
-        )
-        if block == "ball":
-            return target
-        gone = "the box was toggled, which destroys it; the task is lost"
-        return (*target, flag("target_destroyed", gone, "lower"))
-    return {
-        "agent": (
-            Feature("agent_x", "column, from left", unit="cells", low=1, high=width - 2),
-            Feature("agent_y", "row, from the top", unit="cells", low=1, high=height - 2),
-            Feature(
-                "facing",
-                "unit vector that the agent faces: (right, down)",
-                shape=(2,),
-                low=-1.0,
-                high=1.0,
-            ),
-        ),
-        "goal": (
-            distance("distance_to_goal", "Manhattan distance to the green goal"),
-            flag("at_goal", "the agent stands on the goal", "higher"),
-        ),
-        "key": (
-            distance(
-                "distance_to_key",
-                "Manhattan distance to the key; 0 while the agent carries it",
-            ),
-            flag("key_ahead", "the key lies in the cell that the agent faces"),
-            flag("carrying_key", "the agent carries the key", "higher"),
-        ),
-        "door": (
-            distance("distance_to_door", "Manhattan distance to the locked door"),
-            flag("door_ahead", "the agent faces the locked door"),
-            flag("door_unlocked", "the door was unlocked with the key", "higher"),
-            flag("door_open", "the locked door stands open", "higher"),
-            flag("beyond_door", "the agent is in the room behind that door", "higher"),
-        ),
-        "doors": (opened("doors that stand open, the locked one included"),),
-        "rooms": (
-            Feature(
-                "room",
-                "room of the agent, counted from the first along the way",
-                unit="rooms",
-                low=0.0,
-                high=doors,
-                better="higher",
-            ),
-            opened("doors that stand open"),
-            distance(
-                "distance_to_door",
-                "Manhattan distance to the next closed door; 0 when all are open",
-            ),
-            flag("door_ahead", "the agent faces the next closed door"),
-            flag("all_doors_open", "every door stands open", "higher"),
-        ),
-        "lava": (
-            flag("lava_ahead", "the cell that the agent faces is deadly lava"),
-            flag("on_lava", "the agent stepped into lava and is lost", "lower"),
-            distance("distance_to_gap", "Manhattan distance to the gap in the lava"),
-            flag("beyond_lava", "the agent has passed the river of lava", "higher"),
-        ),
-    }[block]
+    inner = {"column": width - 2, "row": height - 2}
+    features = []
+    for name, sort, text, better in _TABLE[block]:
+        meaning = text.format(block=block)
+        made: dict[str, Any]
+        if sort == "flag":
+            made = {"kind": "flag", "low": 0.0, "high": 1.0}
+        elif sort == "direction":
+            made = {"shape": (2,), "low": -1.0, "high": 1.0}
+        elif sort == "distance":
+            meaning = f"Manhattan distance to the {meaning}"
+            made = {"unit": "cells", "low": 0.0, "high": width + height - 6.0}
+            better = "lower"
+        elif sort in inner:
+            made = {"unit": "cells", "low": 1.0, "high": float(inner[sort])}
+        else:
+            made = {"unit": sort, "low": 0.0, "high": float(doors)}
+        features.append(Feature(name, meaning, better=better, **made))
+    return features

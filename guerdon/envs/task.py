@@ -75,7 +75,11 @@ class Task:
         return TaskEnv(self.make_base(**kwargs), self)
 
     def make_vec(
-        self, num_envs: int, *, vector_kwargs: dict[str, Any] | None = None, **kwargs: Any
+        self,
+        num_envs: int,
+        *,
+        vector_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> gym.vector.SyncVectorEnv:
         """Several environments of this task in one process.
 
@@ -130,10 +134,6 @@ class TaskEnv(gym.Wrapper[Any, Any, Any, Any]):
         if inner is not None and inner.id == self.task.id:
             return inner
         return gym.registry.get(self.task.id)
-
-    @spec.setter
-    def spec(self, value: EnvSpec) -> None:
-        self._raw.spec = value
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

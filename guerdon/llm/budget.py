@@ -137,7 +137,7 @@ class Budget:
         tokens: int | None = None,
         usd: float | None = None,
         *,
-        spent: Cost = Cost(0, 0.0),
+        spent: Cost | None = None,
     ) -> None:
         for name, cap in (("tokens", tokens), ("usd", usd)):
             if cap is not None and not (math.isfinite(cap) and cap >= 0):
@@ -145,8 +145,8 @@ class Budget:
         self.tokens = tokens
         self.usd = usd
         self._lock = threading.Lock()
-        self._spent_tokens = spent.tokens
-        self._spent_usd = spent.usd or 0.0
+        self._spent_tokens = 0 if spent is None else spent.tokens
+        self._spent_usd = 0.0 if spent is None else spent.usd or 0.0
         self._open: set[Reservation] = set()
 
     @property

@@ -283,9 +283,13 @@ def connect(
         return None
     chat: Chat
     if scheme in ("replay", "scripted") and rest:
+        from guerdon.llm.budget import FREE, Metered
         from guerdon.llm.recorded import Replay, Scripted
 
-        return Replay(Path(rest)) if scheme == "replay" else Scripted(Path(rest))
+        if scheme == "replay":
+            return Replay(Path(rest))
+        chat = Scripted(Path(rest))
+        return chat if budget is None else Metered(chat, budget, FREE)
     if scheme == "embedded" and (rest or uri == "embedded"):
         from guerdon.llm.budget import FREE
         from guerdon.llm.embedded import open_embedded

@@ -68,8 +68,7 @@ def find_key(*, openai: bool) -> Secret:
             return Secret(Path(path).read_text("utf-8").strip())
         except (OSError, UnicodeDecodeError) as error:
             raise ModelError(
-                f"GUERDON_API_KEY_FILE: {path} cannot be read "
-                f"({type(error).__name__})",
+                f"GUERDON_API_KEY_FILE: {path} cannot be read ({type(error).__name__})",
                 "auth",
             ) from None
     names = ["GUERDON_API_KEY", *(["OPENAI_API_KEY"] if openai else [])]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from guerdon.agents.statistics import human_normalised, interval
 from guerdon.journal import (
@@ -20,15 +20,9 @@ from guerdon.journal import (
     Totals,
     TrainingRecord,
 )
+from guerdon.report.candidate import REFERENCES, Candidate, Origin, best_of
 from guerdon.report.measure import as_estimate, as_number, dig, over_seeds
-from guerdon.types import Estimate, Failure
-
-REFERENCES = {
-    "sparse": "sparse reward",
-    "human": "human-designed reward",
-    "best-of-n": "best of N, no reflection",
-}
-"""Ids of the rewards that the winner is compared with, in words."""
+from guerdon.types import Estimate
 
 _SUMMARY_KEYS = {"sparse": "sparse", "human": "human", "best-of-n": "best_of_n"}
 _SECRET = re.compile(r"key|secret|password|authorization|credential", re.IGNORECASE)
@@ -42,61 +36,6 @@ _COMMAND_FLAGS = (
     "budget_tokens",
     "budget_usd",
 )
-
-Origin = Literal["model", "operators", "reference"]
-State = Literal["trained", "failed", "not trained"]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A candidate with everything that was measured about it."""
-
-    record: CandidateRecord
-    trainings: tuple[TrainingRecord, ...]
-    """Search and final trainings; the holdout never mixes with what selected."""
-
-    @property
-    def id(self) -> str:
-        """Its id in the journal."""
-        return self.record.id
-
-    @property
-    def origin(self) -> Origin:
-        """Who wrote it: an answered call means the model."""
-        if self.id in REFERENCES:
-            return "reference"
-        return "operators" if self.record.call_key is None else "model"
-
-    @cached_property
-    def fitness(self) -> Estimate | None:
-        """True score: mean and range over the seeds of the search."""
-        return over_seeds(self.trainings, "fitness")
-
-    @cached_property
-    def success(self) -> Estimate | None:
-        """Share of solved episodes: mean and range over the seeds of the search."""
-        return over_seeds(self.trainings, "success")
-
-    @cached_property
-    def proxy(self) -> Estimate | None:
-        """Designed reward per episode at the end of training, over seeds."""
-        return over_seeds(self.trainings, "proxy")
-
-    @property
-    def failure(self) -> Failure | None:
-        """Why there is no score; a candidate with one has not failed."""
-        if self.record.failure is not None:
-            return self.record.failure
-        if self.fitness is not None:
-            return None
-        return next((t.failure for t in self.trainings if t.failure), None)
-
-    @property
-    def state(self) -> State:
-        """Where it stands, in words."""
-        if self.failure is not None:
-            return "failed"
-        return "trained" if self.fitness is not None else "not trained"
 
 
 @dataclass(frozen=True)
@@ -393,12 +332,6 @@ class RunData:
             str(key): "(hidden)" if _SECRET.search(str(key)) else value
             for key, value in self.config.items()
         }
-
-
-def best_of(candidates: Iterable[Candidate]) -> Candidate | None:
-    """The candidate with the highest true score; None when none has one."""
-    scored = [c for c in candidates if c.fitness is not None]
-    return max(scored, key=lambda c: c.fitness or (0.0,), default=None)
 
 
 def _maker(name: str, origin: Origin, made: list[Candidate]) -> Maker:

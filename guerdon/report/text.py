@@ -19,8 +19,10 @@ NAME_CAP = 60
 SENTENCE_CAP = 400
 SOURCE_CAP = 20_000
 
-_KEYWORDS = frozenset("def return if elif else for in and or not".split())
-_CONSTANTS = frozenset("True False None PARAMS".split())
+_KEYWORDS = frozenset(
+    ["def", "return", "if", "elif", "else", "for", "in", "and", "or", "not"]
+)
+_CONSTANTS = frozenset(["True", "False", "None", "PARAMS"])
 _TOKEN = re.compile(
     r"(?P<comment>#[^\n]*)"
     r"|(?P<string>\"[^\"\n]*\"|'[^'\n]*')"
@@ -32,10 +34,10 @@ _TOKEN = re.compile(
 
 
 def visible(text: str, cap: int) -> str:
-    """``text`` without characters that hide or reorder others, at most ``cap`` long.
+    """``text`` at most ``cap`` long, with hiding and reordering characters spelled out.
 
-    >>> visible("a\\u202eb", 10)
-    'a\\\\u202eb'
+    >>> visible(f"a{chr(0x202E)}b", 10) == f"a{chr(92)}u202eb"
+    True
     """
     kept = "".join(_visible_character(c) for c in text[: cap + 1])
     return kept if len(text) <= cap else f"{kept[:cap]}…"
@@ -95,6 +97,18 @@ def interval(estimate: Estimate | None, as_percent: bool = False) -> str:
     if estimate.n < 2:
         return show(estimate.value)
     return f"{show(estimate.value)} [{show(estimate.low)}, {show(estimate.high)}]"
+
+
+def aloud(estimate: Estimate) -> str:
+    """A number with its interval as a person would read it.
+
+    >>> aloud(Estimate(0.9, 0.8, 1.0, 5))
+    '0.9 (0.8 to 1)'
+    """
+    if estimate.n < 2:
+        return number(estimate.value)
+    low, high = number(estimate.low), number(estimate.high)
+    return f"{number(estimate.value)} ({low} to {high})"
 
 
 def duration(seconds: float | None) -> str:

@@ -24,6 +24,10 @@ State = Any
 CLAMP = 1e6
 """Designed rewards are clamped to ±CLAMP; beyond that a critic only sees noise."""
 
+# Arrays, because NumPy takes longer over a Python number than over eight rewards.
+_HIGHEST = np.asarray(CLAMP, dtype=np.float32)
+_LOWEST = -_HIGHEST
+
 
 class Terms(NamedTuple):
     """Named reward terms, ``apply(state, batch) -> ((*L, m), state)``."""
@@ -224,7 +228,7 @@ def _settle(values: Array, batch: Batch, width: int | None) -> Array:
             f"reward: expected shape {expected}, got {tuple(values.shape)}"
         )
     if namespace(values) is np:
-        values = np.minimum(np.maximum(values, -CLAMP), CLAMP, order="C")
+        values = np.minimum(np.maximum(values, _LOWEST), _HIGHEST, order="C")
         values = np.asarray(values, dtype=np.float32)
     else:
         torch = namespace(values)
@@ -249,16 +253,12 @@ def _concatenate(columns: list[Array]) -> Array:
 def _stack(values: list[Array], like: Array) -> Array:
     """``(*L, m)`` floats from values that broadcast to the shape of ``like``."""
     if namespace(like) is np:
-        shape = np.shape(like)
-        columns = [np.broadcast_to(_floating(value), shape) for value in values]
-        return np.stack(columns, axis=-1)
+        # Doubles hold any float exactly; the program rounds to float32 once.
+        joined = np.empty((*np.shape(like), len(values)))
+        for place, value in enumerate(values):
+            joined[..., place] = value
+        return joined
     torch = namespace(like)
     tensors = [torch.as_tensor(value, device=like.device) for value in values]
     tensors = [t if t.is_floating_point() else t.float() for t in tensors]
     return torch.stack([t.expand(like.shape) for t in tensors], dim=-1)
-
-
-def _floating(value: Array) -> Array:
-    """A NumPy array of floats; float32 stays what it is."""
-    array = np.asarray(value)
-    return array if array.dtype.kind == "f" else array.astype(np.float64)

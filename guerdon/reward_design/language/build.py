@@ -58,9 +58,7 @@ def feature(which: str, name: str, layout: Layout) -> Expr:
     """``prev.name`` or ``now.name``."""
     if name not in layout:
         known = [f.name for f in layout]
-        raise Rejected(
-            "schema", f"there is no feature {name!r}{nearest(name, known)}"
-        )
+        raise Rejected("schema", f"there is no feature {name!r}{nearest(name, known)}")
     declared = layout[name]
     if declared.shape:
         kind = vector(declared.shape[0])
@@ -83,8 +81,7 @@ def index(node: Expr, position: int) -> Expr:
     if not -node.type.size <= position < node.type.size:
         raise Rejected(
             "schema",
-            f"entry {position} of a {node.type}: expected "
-            f"0 to {node.type.size - 1}",
+            f"entry {position} of a {node.type}: expected 0 to {node.type.size - 1}",
         )
     return Expr("index", (node,), position % node.type.size, NUMBER)
 
@@ -94,7 +91,9 @@ def entries(parts: list[Expr]) -> Expr:
     if not 1 <= len(parts) <= MAX_VECTOR:
         raise Rejected("schema", f"a vector has 1 to {MAX_VECTOR} entries")
     return Expr(
-        "vector", tuple(as_number(p, "a vector") for p in parts), None,
+        "vector",
+        tuple(as_number(p, "a vector") for p in parts),
+        None,
         vector(len(parts)),
     )
 
@@ -209,9 +208,7 @@ def _apply(function: Function, args: list[Expr]) -> Expr:
         )
     if name == "where":
         return select(*args)
-    typed = [
-        _argument(name, kind, arg) for kind, arg in zip(wanted, args, strict=True)
-    ]
+    typed = [_argument(name, kind, arg) for kind, arg in zip(wanted, args, strict=True)]
     if function.variadic:
         node = typed[0]
         for other in typed[1:]:

@@ -102,7 +102,8 @@ class _Lowering:
         if any(operation.op != "const" for operation in found):
             return None
         values = [operation.value for operation in found]
-        return SCALAR[op](*values)
+        value: float | bool = SCALAR[op](*values)
+        return value
 
     def _bound(
         self, op: str, args: tuple[int, ...], value: float | int | bool | None
@@ -180,9 +181,7 @@ class _Lowering:
         if expr.op == "action":
             if expr.type.kind != "vector":
                 return (self.emit("action", value=-1),)
-            return tuple(
-                self.emit("action", value=i) for i in range(expr.type.size)
-            )
+            return tuple(self.emit("action", value=i) for i in range(expr.type.size))
         columns = self.layout.columns(str(expr.value))
         kind = f"flag_{expr.op}" if expr.type.kind == "flag" else expr.op
         return tuple(

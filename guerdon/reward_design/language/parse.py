@@ -181,7 +181,7 @@ def _params(node: ast.expr) -> dict[str, float]:
     for key, value in zip(node.keys, node.values, strict=True):
         if not (isinstance(key, ast.Constant) and isinstance(key.value, str)):
             raise Rejected("schema", "names in PARAMS are texts", node.lineno)
-        name = _checked_name(key.value, node.lineno)
+        name = checked_name(key.value, node.lineno)
         found[name] = _plain_number(value)
     if len(found) > MAX_PARAMS:
         raise Rejected("slow", f"more than {MAX_PARAMS} params", node.lineno)
@@ -207,7 +207,8 @@ def _plain_number(node: ast.expr) -> float:
     raise Rejected("schema", "values in PARAMS are plain numbers", node.lineno)
 
 
-def _checked_name(name: str, line: int | None) -> str:
+def checked_name(name: str, line: int | None) -> str:
+    """``name`` if it is a plain one; Rejected otherwise."""
     if not (name.isascii() and name.isidentifier()) or name.startswith("_"):
         raise Rejected(
             "forbidden",
@@ -287,7 +288,7 @@ class _Reader:
 
     def assign(self, target: ast.expr, value: ast.expr) -> None:
         if isinstance(target, ast.Name) and isinstance(value, ast.Dict):
-            self.dicts[_checked_name(target.id, target.lineno)] = self.terms(value)
+            self.dicts[checked_name(target.id, target.lineno)] = self.terms(value)
         else:
             self.store(target, self.expr(value))
 
@@ -296,7 +297,7 @@ class _Reader:
         if key is not None:
             self.dicts[key[0]][key[1]] = build.as_number(value, f"term {key[1]!r}")
         elif isinstance(target, ast.Name):
-            name = _checked_name(target.id, target.lineno)
+            name = checked_name(target.id, target.lineno)
             if name in _ARGUMENTS or name in FUNCTIONS:
                 raise Rejected("forbidden", f"{name!r} cannot be assigned")
             self.locals[name] = value
@@ -325,7 +326,7 @@ class _Reader:
             and isinstance(target.slice.value, str)
         ):
             return None
-        return target.value.id, _checked_name(target.slice.value, target.lineno)
+        return target.value.id, checked_name(target.slice.value, target.lineno)
 
     def branch(self, node: ast.If) -> None:
         """``if`` becomes a select for every name that a branch changes."""
@@ -378,7 +379,7 @@ class _Reader:
         if len(names) != len(targets) or len(names) != len(vectors):
             raise Rejected("schema", "for needs one plain name for each vector")
         for name in names:
-            _checked_name(name, node.lineno)
+            checked_name(name, node.lineno)
         size = sizes.pop().size
         rows = [tuple(build.index(v, i) for v in vectors) for i in range(size)]
         return names, rows
@@ -405,7 +406,7 @@ class _Reader:
         for key, value in zip(node.keys, node.values, strict=True):
             if not (isinstance(key, ast.Constant) and isinstance(key.value, str)):
                 raise Rejected("schema", "names of terms are texts", node.lineno)
-            name = _checked_name(key.value, value.lineno)
+            name = checked_name(key.value, value.lineno)
             try:
                 expr = build.as_number(self.expr(value), f"term {name!r}")
             except Rejected as error:
@@ -454,9 +455,7 @@ class _Reader:
             case ast.Compare():
                 return self.comparison(node)
             case ast.IfExp(test=test, body=body, orelse=orelse):
-                return build.select(
-                    self.expr(test), self.expr(body), self.expr(orelse)
-                )
+                return build.select(self.expr(test), self.expr(body), self.expr(orelse))
             case ast.Tuple(elts=parts) | ast.List(elts=parts):
                 return build.entries([self.expr(part) for part in parts])
             case ast.Call():
@@ -477,8 +476,9 @@ class _Reader:
         if name in self.params:
             raise Rejected("schema", f"write params.{name}")
         raise Rejected(
-            "schema", f"unknown name {name[:MAX_NAME]!r}"
-            f"{build.nearest(name[:MAX_NAME], self.locals)}"
+            "schema",
+            f"unknown name {name[:MAX_NAME]!r}"
+            f"{build.nearest(name[:MAX_NAME], self.locals)}",
         )
 
     def attribute(self, owner: str, attr: str) -> Expr:

@@ -57,9 +57,7 @@ def previous_best(x: Array, starts: Array, state: Array) -> tuple[Array, Array]:
     while shift < len(x):
         pulled = xp.where(closed[shift:], best[shift:], _largest(xp, best, shift))
         best = _concatenate(xp, best[:shift], pulled)
-        closed = _concatenate(
-            xp, closed[:shift], closed[shift:] | closed[:-shift]
-        )
+        closed = _concatenate(xp, closed[:shift], closed[shift:] | closed[:-shift])
         shift *= 2
     best = xp.where(closed, best, xp.maximum(best, state + 0.0 * best))
     before = _concatenate(xp, state[None], best[:-1])

@@ -86,7 +86,7 @@ class Expr:
         return self._hash
 
     def walk(self) -> Iterator[Expr]:
-        """This node and everything below it, parents first."""
+        """The node and everything below it, parents first."""
         yield self
         for arg in self.args:
             yield from arg.walk()

@@ -1,0 +1,25 @@
+"""The reward search: propose, screen, score, reflect; by ask and tell."""
+
+from guerdon.reward_design.search.archive import Archive
+from guerdon.reward_design.search.bandit import Bandit
+from guerdon.reward_design.search.bank import Bank, collect
+from guerdon.reward_design.search.candidate import Proposal, Score, Trained
+from guerdon.reward_design.search.propose import Proposer
+from guerdon.reward_design.search.screen import Screening, screen
+from guerdon.reward_design.search.search import Request, Search, SearchConfig
+
+__all__ = [
+    "Archive",
+    "Bandit",
+    "Bank",
+    "Proposal",
+    "Proposer",
+    "Request",
+    "Score",
+    "Screening",
+    "Search",
+    "SearchConfig",
+    "Trained",
+    "collect",
+    "screen",
+]

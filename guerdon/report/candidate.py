@@ -1,0 +1,80 @@
+"""A candidate with everything that was measured about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from guerdon.journal import CandidateRecord, TrainingRecord
+from guerdon.report.measure import over_seeds
+from guerdon.types import Estimate, Failure
+
+REFERENCES = {
+    "sparse": "sparse reward",
+    "human": "human-designed reward",
+    "best-of-n": "best of N, no reflection",
+}
+"""Ids of the rewards that the winner is compared with, in words."""
+
+Origin = Literal["model", "operators", "reference"]
+State = Literal["trained", "failed", "not trained"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate with everything that was measured about it."""
+
+    record: CandidateRecord
+    trainings: tuple[TrainingRecord, ...]
+    """Search and final trainings; the holdout never mixes with what selected."""
+
+    @property
+    def id(self) -> str:
+        """Its id in the journal."""
+        return self.record.id
+
+    @property
+    def origin(self) -> Origin:
+        """Who wrote it: an answered call means the model."""
+        if self.id in REFERENCES:
+            return "reference"
+        return "operators" if self.record.call_key is None else "model"
+
+    @cached_property
+    def fitness(self) -> Estimate | None:
+        """True score: mean and range over the seeds of the search."""
+        return over_seeds(self.trainings, "fitness")
+
+    @cached_property
+    def success(self) -> Estimate | None:
+        """Share of solved episodes: mean and range over the seeds of the search."""
+        return over_seeds(self.trainings, "success")
+
+    @cached_property
+    def proxy(self) -> Estimate | None:
+        """Designed reward per episode at the end of training, over seeds."""
+        return over_seeds(self.trainings, "proxy")
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why there is no score; a candidate with one has not failed."""
+        if self.record.failure is not None:
+            return self.record.failure
+        if self.fitness is not None:
+            return None
+        return next((t.failure for t in self.trainings if t.failure), None)
+
+    @property
+    def state(self) -> State:
+        """Where it stands, in words."""
+        if self.failure is not None:
+            return "failed"
+        return "trained" if self.fitness is not None else "not trained"
+
+
+def best_of(candidates: Iterable[Candidate]) -> Candidate | None:
+    """The candidate with the highest true score; None when none has one."""
+    scored = [c for c in candidates if c.fitness is not None]
+    return max(scored, key=lambda c: c.fitness or (0.0,), default=None)

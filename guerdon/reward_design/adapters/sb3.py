@@ -1,0 +1,128 @@
+"""Reward programs on Stable-Baselines3's vector environments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from guerdon.envs.task import Task
+from guerdon.extras import require
+from guerdon.reward_design.adapters.stream import (
+    Bools,
+    RewardStream,
+    Rows,
+    replace_rows,
+    task_of,
+)
+from guerdon.reward_design.program import RewardProgram
+
+require("stable_baselines3", "sb3")
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper  # noqa: E402
+
+
+class RewardVecEnv(VecEnvWrapper):
+    """Pays what a program says, one step at a time.
+
+    SB3 resets in the step that ends an episode. The true successor's features are
+    those of that step's ``info`` and its observation is ``terminal_observation``; the
+    next episode's first features come from ``reset_infos``. SB3 merges the two end
+    flags: ``TimeLimit.truncated`` tells them apart, and a step that is both counts as
+    terminated, which is what its bootstrap does too.
+
+    Every ``info`` gets ``reward_env``, the environment's own reward; the last one of
+    an episode gets ``episode_terms`` (name -> sum) and ``episode_reward``.
+
+    Args:
+        venv: environments of one task.
+        program: what to pay.
+        discount: the agent's ``gamma``.
+        task: asked of the environments when None; needed when they live in other
+            processes.
+
+    Raises:
+        ValueError: when no task is found.
+    """
+
+    def __init__(
+        self,
+        venv: VecEnv,
+        program: RewardProgram,
+        *,
+        discount: float = 0.99,
+        task: Task | None = None,
+    ) -> None:
+        super().__init__(venv)
+        self._base: VecEnv = venv.unwrapped
+        found = task_of(
+            task,
+            lambda: (
+                venv.get_attr("task", 0)[0] if hasattr(self._base, "envs") else None
+            ),
+            "make them with task.make() or by a guerdon id; where they live in other "
+            "processes pass task=...",
+        )
+        self._stream = RewardStream(program, found, venv.num_envs, discount)
+        self._shape = (venv.num_envs, found.layout.width)
+        self._actions: np.ndarray = np.zeros(venv.num_envs)
+
+    def reset(self) -> Any:
+        """Start an episode everywhere."""
+        obs = self.venv.reset()
+        # A wrapper's own ``reset_infos`` is never filled: the innermost one is.
+        self.reset_infos = list(self._base.reset_infos)
+        self._stream.begin(obs, self._rows(self.reset_infos))
+        return obs
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Send the actions."""
+        self._actions = np.array(actions)
+        self.venv.step_async(actions)
+
+    def step_wait(self) -> Any:
+        """Designed rewards, ``(N,)`` float32, in the place of the environments'."""
+        obs, rewards, dones, infos = self.venv.step_wait()
+        rows, next_obs, first = self._rows(infos), obs, None
+        terminated = truncated = self._stream.never
+        ended = True in dones.tolist()
+        if ended:
+            terminated, truncated = _split(dones, infos)
+            final = [info.get("terminal_observation") for info in infos]
+            next_obs = replace_rows(obs, final, dones)
+            first = self._first_rows(rows, dones)
+        designed = self._stream.step(
+            self._actions, next_obs, rows, rewards, terminated, truncated
+        )
+        for info, reward in zip(infos, rewards.tolist(), strict=True):
+            info["reward_env"] = reward
+        if ended:
+            for lane, terms, total in self._stream.close_episodes(dones):
+                infos[lane]["episode_terms"] = terms
+                infos[lane]["episode_reward"] = total
+        self._stream.go_on(obs, rows if first is None else first)
+        return obs, designed.reward, dones, infos
+
+    def _rows(self, infos: Any) -> Rows:
+        """``(N, W)`` float32, new on every call so that nothing is shared."""
+        try:
+            joined = np.concatenate([info["features"] for info in infos])
+        except KeyError:
+            raise ValueError(
+                "expected 'features' in the info of every environment; a wrapper "
+                "between the task and SB3 dropped it"
+            ) from None
+        return joined.reshape(self._shape)
+
+    def _first_rows(self, rows: Rows, dones: Bools) -> Rows:
+        """Where the next step starts: ``reset_infos`` where an episode ended."""
+        self.reset_infos = list(self._base.reset_infos)
+        first = rows.copy()
+        for lane in np.flatnonzero(dones).tolist():
+            first[lane] = self.reset_infos[lane]["features"]
+        return first
+
+
+def _split(dones: Bools, infos: Any) -> tuple[Bools, Bools]:
+    """``terminated`` and ``truncated`` from SB3's merged flag."""
+    cut = np.array([bool(info.get("TimeLimit.truncated", False)) for info in infos])
+    return dones & ~cut, dones & cut

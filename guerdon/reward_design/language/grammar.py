@@ -1,0 +1,291 @@
+"""The language as a GBNF grammar and as a JSON schema, made from its table.
+
+Both are closed over one task: features and functions are literals, so that a model
+that decodes under them cannot name what does not exist. What they let through is
+read by ``parse`` or ``from_json`` all the same, because a server may ignore them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from guerdon.reward_design.language import build
+from guerdon.reward_design.language.parse import MAX_TERMS
+from guerdon.reward_design.language.table import BINARY, COMPARE, FUNCTIONS
+from guerdon.reward_design.language.tree import Expr, Rejected, Tree
+from guerdon.types import ActionSpec, Layout
+
+PARAMETERS = ("w1", "w2", "w3", "w4")
+"""Names of the weights in constrained programs; one for every term."""
+
+_DEPTH = 3
+"""Bracket depth of the grammar; a small model cannot close deeper ones."""
+
+
+def gbnf(layout: Layout, action: ActionSpec) -> str:
+    """A grammar for llama.cpp; every text of it parses.
+
+    A program has a plan, up to four weighted terms, and expressions whose brackets
+    are layered to a fixed depth.
+    """
+    rules = ['root ::= "# plan: " plan "\\n" program']
+    rules.append("plan ::= [a-zA-Z0-9 ,.'-]{20,120}")
+    rules.append(_programs())
+    rules.append('number ::= [0-9] ("." [0-9]{1,3})? | [1-9][0-9] ("." [0-9])?')
+    rules.append("name ::= [a-z] [a-z_]{2,18} [a-z]")
+    rules += _leaf_rules(layout, action)
+    for depth in range(_DEPTH):
+        rules += _expression_rules(layout, depth)
+    return "\n".join(rules) + "\n"
+
+
+def _programs() -> str:
+    """One alternative for each number of terms, so that weights and terms agree."""
+    alternatives = []
+    for count in range(1, len(PARAMETERS) + 1):
+        names = PARAMETERS[:count]
+        pairs = ' ", " '.join(f'"\\"{n}\\": " number' for n in names)
+        terms = " ".join(
+            f'"        \\"" name "_{i + 1}\\": params.{n} * (" sum{_DEPTH - 1} "),\\n"'
+            for i, n in enumerate(names)
+        )
+        alternatives.append(
+            f'"PARAMS = {{" {pairs} "}}\\n'
+            "def reward(prev, action, now, params):\\n"
+            f'    return {{\\n" {terms} "    }}\\n"'
+        )
+    return "program ::= " + " | ".join(alternatives)
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'
+
+
+def _leaf_rules(layout: Layout, action: ActionSpec) -> list[str]:
+    """Leaves: numbers, differences of one feature, flags, vectors."""
+    numbers = [f.name for f in layout if f.kind == "number" and not f.shape]
+    flags = [f.name for f in layout if f.kind == "flag" and not f.shape]
+    vectors = [(f.name, f.size) for f in layout if f.shape]
+    leaves = [_quoted(f"{which}.{n}") for n in numbers for which in ("now", "prev")]
+    changes = [_quoted(f"(now.{n} - prev.{n})") for n in numbers + flags]
+    changes += [_quoted(f"(prev.{n} - now.{n})") for n in numbers]
+    rules = ["change ::= " + " | ".join(changes)] if changes else []
+    rules.append("leaf ::= " + " | ".join([*leaves, "number"]))
+    if flags:
+        held = [_quoted(f"{w}.{n}") for n in flags for w in ("now", "prev")]
+        rules.append("held ::= " + " | ".join(held))
+    inner = [_quoted(f"{which}.{n}") for n, _ in vectors for which in ("now", "prev")]
+    if action.kind == "continuous":
+        inner.append('"action"')
+    if inner:
+        rules.append("vector ::= " + " | ".join(inner))
+    return rules
+
+
+def _expression_rules(layout: Layout, depth: int) -> list[str]:
+    has_flags = any(f.kind == "flag" and not f.shape for f in layout)
+    has_vectors = any(f.shape for f in layout)
+    has_numbers = any(f.kind == "number" and not f.shape for f in layout)
+    factors = ["leaf"] + (["change"] if has_numbers or has_flags else [])
+    if has_vectors:
+        factors.append("reduced")
+    conditions = [f'leaf{" "}" " (">" | "<") " " number']
+    if has_flags:
+        conditions += ["held", '"not " held', 'held " and not " held']
+        conditions += ['held " and " held']
+    rules = []
+    if depth == 0:
+        rules.append("flag ::= " + " | ".join(conditions))
+        if has_vectors:
+            names = [n for n, f in FUNCTIONS.items() if f.arguments == ("vector",)]
+            choices = " | ".join(_quoted(n) for n in names)
+            rules.append(f'reduced ::= ({choices}) "(" vector ")"')
+    else:
+        inner = f"sum{depth - 1}"
+        unary = [n for n, f in FUNCTIONS.items() if f.arguments == ("elementwise",)]
+        one = " | ".join(_quoted(n) for n in unary if n != "log")
+        factors += [
+            f'({one}) "(" {inner} ")"',
+            f'("min" | "max") "(" {inner} ", " {inner} ")"',
+            f'"where(" flag ", " {inner} ", " {inner} ")"',
+            '"first_time(" flag ")"',
+            f'("delta" | "previous_best") "(" {inner} ")"',
+        ]
+    rules.append(f"factor{depth} ::= " + " | ".join(factors))
+    rules.append(
+        f'product{depth} ::= "-"? factor{depth} ((" * " | " / ") factor{depth}){{0,1}}'
+    )
+    rules.append(
+        f'sum{depth} ::= product{depth} ((" + " | " - ") product{depth}){{0,2}}'
+    )
+    return rules
+
+
+# --- JSON -------------------------------------------------------------------
+
+
+def json_schema(layout: Layout, action: ActionSpec) -> dict[str, Any]:
+    """A schema for endpoints that decode JSON; ``from_json`` reads what it allows.
+
+    A program is ``{"plan", "params": [{"name", "value"}], "terms": [{"name",
+    "expr"}]}``; an expression is ``{"const": 1.0}``, ``{"now": name}``,
+    ``{"prev": name}``, ``{"param": name}``, ``{"action": index}`` or
+    ``{"op": name, "args": [...]}``.
+    """
+    features = [feature.name for feature in layout]
+    own = ("and", "or", "not", "neg", "index", "vector")
+    operations = [*BINARY, *COMPARE, *own, *FUNCTIONS]
+    name = {"type": "string"}
+    expression = {
+        "anyOf": [
+            _object(const={"type": "number"}),
+            _object(now={"type": "string", "enum": features}),
+            _object(prev={"type": "string", "enum": features}),
+            _object(param=name),
+            _object(action={"type": "boolean"}),
+            _object(
+                op={"type": "string", "enum": operations},
+                args={"type": "array", "items": {"$ref": "#/$defs/expression"}},
+            ),
+        ]
+    }
+    param = _object(name=name, value={"type": "number"})
+    term = _object(name=name, expr={"$ref": "#/$defs/expression"})
+    schema = _object(
+        plan={"type": "string"},
+        params={"type": "array", "items": param},
+        terms={"type": "array", "items": term},
+    )
+    return schema | {"$defs": {"expression": expression}}
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def to_json(tree: Tree, plan: str = "") -> dict[str, Any]:
+    """The JSON form of a tree; ``from_json`` gives an equal tree back."""
+    return {
+        "plan": plan,
+        "params": [{"name": n, "value": v} for n, v in tree.params],
+        "terms": [{"name": n, "expr": _expr_json(e)} for n, e in tree.terms],
+    }
+
+
+def _expr_json(expr: Expr) -> dict[str, Any]:
+    if expr.op == "const":
+        return {"const": expr.value}
+    if expr.op in ("now", "prev", "param"):
+        return {expr.op: expr.value}
+    if expr.op == "action":
+        return {"action": True}
+    args = [_expr_json(arg) for arg in expr.args]
+    if expr.op == "number":
+        return args[0]
+    if expr.op == "index":
+        args.append({"const": expr.value})
+    return {"op": expr.op, "args": args}
+
+
+def from_json(text: str, layout: Layout, action: ActionSpec) -> Tree:
+    """Read the JSON form.
+
+    Raises:
+        Rejected: for anything that is not a program.
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Rejected("syntax", "not JSON") from None
+    if not isinstance(data, dict):
+        raise Rejected("schema", "expected a JSON object with params and terms")
+    params = {
+        _text(item, "name"): _number(item, "value") for item in _items(data, "params")
+    }
+    terms: dict[str, Expr] = {}
+    for item in _items(data, "terms"):
+        name = _text(item, "name")
+        if name in terms:
+            raise Rejected("schema", f"term {name!r} stands twice")
+        reader = _JsonReader(layout, action, params)
+        terms[name] = build.as_number(reader.expr(item.get("expr"), 0), name)
+    if not 1 <= len(terms) <= MAX_TERMS:
+        raise Rejected("schema", f"expected 1 to {MAX_TERMS} terms, got {len(terms)}")
+    return Tree(tuple(params.items()), tuple(terms.items()), layout, action)
+
+
+def _items(data: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    found = data.get(key)
+    if not isinstance(found, list) or not all(isinstance(i, dict) for i in found):
+        raise Rejected("schema", f"{key!r} is a list of objects")
+    return found
+
+
+def _text(item: dict[str, Any], key: str) -> str:
+    from guerdon.reward_design.language.parse import checked_name
+
+    value = item.get(key)
+    if not isinstance(value, str):
+        raise Rejected("schema", f"{key!r} is a text")
+    return checked_name(value, None)
+
+
+def _number(item: dict[str, Any], key: str) -> float:
+    value = item.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Rejected("schema", f"{key!r} is a number")
+    try:
+        return float(build.literal(float(value)).value or 0.0)
+    except OverflowError:
+        raise Rejected("forbidden", "numbers are at most 1e9 in magnitude") from None
+
+
+class _JsonReader:
+    def __init__(
+        self, layout: Layout, action: ActionSpec, params: dict[str, float]
+    ) -> None:
+        self.layout, self.action, self.params = layout, action, params
+
+    def expr(self, node: Any, depth: int) -> Expr:
+        if not isinstance(node, dict) or depth > 40:
+            raise Rejected("schema", "an expression is an object, at most 40 deep")
+        for which in ("now", "prev"):
+            if isinstance(node.get(which), str):
+                return build.feature(which, node[which][:40], self.layout)
+        if isinstance(node.get("const"), bool):
+            return build.literal(node["const"])
+        if "const" in node:
+            return build.literal(_number(node, "const"))
+        if node.get("action") is True:
+            return build.action_leaf(self.action)
+        if isinstance(node.get("param"), str):
+            if node["param"] not in self.params:
+                raise Rejected("schema", f"no {node['param'][:40]!r} in params")
+            return Expr("param", (), node["param"])
+        return self.operation(node.get("op"), node.get("args"), depth)
+
+    def operation(self, op: Any, args: Any, depth: int) -> Expr:
+        if not isinstance(op, str) or not isinstance(args, list) or len(args) > 64:
+            raise Rejected("schema", "an operation has 'op' and a list 'args'")
+        if op == "index" and len(args) == 2 and isinstance(args[1], dict):
+            position = args[1].get("const")
+            if isinstance(position, int | float) and position == int(position):
+                return build.index(self.expr(args[0], depth + 1), int(position))
+        inner = [self.expr(arg, depth + 1) for arg in args]
+        if op == "vector":
+            return build.entries(inner)
+        if op in BINARY and len(inner) == 2:
+            return build.arithmetic(op, *inner)
+        if op in COMPARE and len(inner) == 2:
+            return build.compare(op, *inner)
+        if op == "neg" and len(inner) == 1:
+            return build.negative(inner[0])
+        if (op == "not" and len(inner) == 1) or (op in ("and", "or") and inner):
+            return build.logic(op, *inner)
+        return build.call(op[:40], inner)

@@ -1,0 +1,61 @@
+"""The rewards that a task is trained with: published ones, or a program's text."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from guerdon.envs.task import Task
+from guerdon.reward_design.program import (
+    RewardProgram,
+    Terms,
+    environment_reward,
+    merge,
+    program,
+)
+
+Base = Literal["sparse", "none"]
+
+
+def reward_for(task: Task, reward: str, base: Base = "sparse") -> RewardProgram:
+    """The program that a reward's name or text stands for.
+
+    Args:
+        task: whose reference rewards and features are meant.
+        reward: a name in ``task.rewards`` (``"sparse"``, ``"human"``): that reward
+            alone; or program text in the reward language.
+        base: what the text is added to: ``"sparse"`` for the task's sparse reward,
+            ``"none"`` when the text is the whole reward. Names ignore it.
+
+    Raises:
+        ValueError: for a name that the task does not have, another base, or terms
+            that share a name with the base's.
+        guerdon.reward_design.language.Rejected: for text that is no program.
+    """
+    if base not in ("sparse", "none"):
+        raise ValueError(f"reward base: expected 'sparse' or 'none', got {base!r}")
+    if reward in task.rewards:
+        return program(_reference(task, reward))
+    if reward.strip().isidentifier():
+        raise ValueError(
+            f"task {task.id}: no reward named {reward.strip()!r}; expected one of "
+            f"{', '.join(sorted(task.rewards))}, or the text of a program"
+        )
+    own = _written(task, reward)
+    if base == "none":
+        return program(own)
+    merged = program(merge(_reference(task, "sparse"), own))
+    # The base may be written in the language too; the text is what was asked for.
+    return merged._replace(source=reward)
+
+
+def _reference(task: Task, name: str) -> Terms:
+    """The terms of a reference reward."""
+    source = task.rewards[name].source
+    return environment_reward() if source is None else _written(task, source)
+
+
+def _written(task: Task, source: str) -> Terms:
+    """The terms of a program's text."""
+    from guerdon.reward_design import language
+
+    return language.terms(source, task.layout, task.action)

@@ -1,0 +1,134 @@
+"""Logged episodes on which rewards are scored before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from guerdon.envs.task import Task, TaskEnv
+from guerdon.types import Batch, Episode, Features
+
+STICKINESS = 0.8
+"""Chance that the sticky policy repeats its last action: it goes further."""
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Episodes of one task with their true scores.
+
+    Args:
+        task: the task.
+        episodes: any number of episodes, whole ones; the last may be cut short.
+        fitness: true score of every episode; NaN where it was cut short.
+    """
+
+    task: Task
+    episodes: tuple[Episode, ...]
+    fitness: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.episodes) != len(self.fitness):
+            raise ValueError(
+                f"bank: expected one fitness for each of {len(self.episodes)} "
+                f"episodes, got {len(self.fitness)}"
+            )
+        if not self.episodes:
+            raise ValueError("bank: expected at least one episode, got none")
+
+    def __add__(self, episodes: Sequence[Episode]) -> Bank:
+        """The bank with more whole episodes."""
+        fitness = tuple(float(self.task.fitness(e)) for e in episodes)
+        return Bank(self.task, (*self.episodes, *episodes), (*self.fitness, *fitness))
+
+    @property
+    def size(self) -> int:
+        """Number of transitions."""
+        return sum(e.length for e in self.episodes)
+
+    @cached_property
+    def index(self) -> np.ndarray:
+        """``(M,)`` episode of every transition."""
+        return np.repeat(
+            np.arange(len(self.episodes)), [e.length for e in self.episodes]
+        )
+
+    @cached_property
+    def time(self) -> np.ndarray:
+        """``(M,)`` step within its episode, from 0."""
+        return np.concatenate([np.arange(e.length) for e in self.episodes])
+
+    @cached_property
+    def batch(self) -> Batch:
+        """All transitions as one stream of one environment, shape ``(M, 1)``."""
+        layout = self.task.layout
+        prev = np.concatenate([e.features[:-1] for e in self.episodes])
+        now = np.concatenate([e.features[1:] for e in self.episodes])
+        action = np.concatenate([np.asarray(e.action) for e in self.episodes])
+        reward = np.concatenate([np.asarray(e.reward) for e in self.episodes])
+        last = np.zeros(len(now), np.bool_)
+        last[np.cumsum([e.length for e in self.episodes]) - 1] = True
+        ends = np.array([e.terminated for e in self.episodes])[self.index]
+        return Batch(
+            obs=None,
+            action=action[:, None],
+            next_obs=None,
+            prev=Features(layout, prev[:, None]),
+            now=Features(layout, now[:, None]),
+            reward=reward[:, None],
+            terminated=(last & ends)[:, None],
+            truncated=(last & ~ends)[:, None],
+        )
+
+
+def collect(task: Task, *, steps: int = 6000, seed: int = 0) -> Bank:
+    """Play random and sticky random episodes, turn about, for ``steps`` steps.
+
+    The same seed gives the same bank. The episode under way at the end is kept, cut
+    short, without a score.
+    """
+    rng = np.random.default_rng([seed, 3])
+    env = task.make()
+    env.action_space.seed(int(rng.integers(2**31)))
+    episodes: list[Episode] = []
+    fitness: list[float] = []
+    total = 0
+    try:
+        while total < steps:
+            sticky = STICKINESS if len(episodes) % 2 else 0.0
+            episode = _play(task, env, rng, sticky, steps - total)
+            episodes.append(episode)
+            fitness.append(float(episode.info.get("fitness", np.nan)))
+            total += episode.length
+    finally:
+        env.close()  # type: ignore[no-untyped-call]
+    return Bank(task, tuple(episodes), tuple(fitness))
+
+
+def _play(
+    task: Task, env: TaskEnv, rng: np.random.Generator, sticky: float, limit: int
+) -> Episode:
+    """One episode of at most ``limit`` steps."""
+    _, info = env.reset(seed=int(rng.integers(2**31)))
+    rows, actions = [info["features"]], []
+    rewards: list[float] = []
+    terminated = truncated = False
+    action = env.action_space.sample()
+    while not (terminated or truncated) and len(rewards) < limit:
+        if rng.random() >= sticky:
+            action = env.action_space.sample()
+        _, reward, terminated, truncated, info = env.step(action)
+        rows.append(info["features"])
+        actions.append(action)
+        rewards.append(float(reward))
+    return Episode(
+        layout=task.layout,
+        features=np.stack(rows).astype(np.float32),
+        action=np.array(actions),
+        reward=np.array(rewards),
+        terminated=bool(terminated),
+        truncated=bool(truncated),
+        info=dict(info),
+    )

@@ -1,0 +1,317 @@
+"""Fill a slot: a language model or an operator of ours gives a program.
+
+A model's text is read and never run. A text that is no program is shown to the model
+once, with line and reason; a model that does not answer, repeats what is known, or
+may cost nothing more leaves its slot to the matching operator, so a search never
+waits for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from guerdon.envs.task import Task
+from guerdon.llm.client import Answer, Chat, Message, ModelError
+from guerdon.llm.client import Request as ModelRequest
+from guerdon.llm.parse import extract_code, quote
+from guerdon.llm.prompt import render
+from guerdon.reward_design.language import Rejected, Tree, parse, to_source
+from guerdon.reward_design.language import edit as edits
+from guerdon.reward_design.language.describe import (
+    action_line,
+    feature_table,
+    half_page,
+)
+from guerdon.reward_design.language.edit import Edit, fingerprint
+from guerdon.reward_design.language.grammar import from_json, gbnf, json_schema
+from guerdon.reward_design.language.sample import sample
+from guerdon.reward_design.search.bank import Bank
+from guerdon.reward_design.search.candidate import PARENTS, Operator, Proposal, Trained
+from guerdon.reward_design.search.screen import Screened, screen
+from guerdon.reward_design.search.search import Request
+from guerdon.types import Failure
+
+FALLBACK: dict[Operator, Operator] = {
+    "model_fresh": "sample",
+    "model_mutate": "mutate",
+    "model_cross": "cross",
+}
+
+PERSONAS = (
+    "List the steps of the task in order and pay once for each step that is reached.",
+    "Reward getting closer to whatever has to be reached next, and only then.",
+    "Use as few terms as possible: the one or two changes that matter most.",
+    "Pay for changes of flags, and take the pay back when they are undone.",
+    "Think of how a lazy agent would collect your reward without solving the task, "
+    "and write a reward that it cannot collect.",
+    "Join one event that happens once with one small term for progress towards it.",
+)
+
+CHANGES = (
+    "make one weight much larger or much smaller.",
+    "add one term for a step of the task that the program does not reward yet.",
+    "replace the term that helps least by another one.",
+    "let one term count only while a flag holds.",
+    "turn a term that is paid on every step into a change from prev to now.",
+)
+
+DRAWS = 4
+"""Programs that an operator draws for one slot; the most promising one is trained."""
+
+UNRANKED = 0.25
+"""Share of slots whose first draw is trained, whatever the screen thinks of it."""
+
+TRIES = 40
+
+Note = Callable[[str, dict[str, Any]], None]
+"""Told what happened on the way: a model's failure, a duplicate, a repair."""
+
+
+@dataclass
+class Proposer:
+    """Turns requests of a search into proposals.
+
+    Args:
+        task: the task that is searched for.
+        bank: logged episodes for the screen.
+        chat: the language model, or None for operators alone.
+        discount: of the returns that the screen compares.
+        note: told what happened on the way.
+        max_tokens: most tokens of one answer.
+        temperature: of the model's sampling.
+    """
+
+    task: Task
+    bank: Bank
+    chat: Chat | None = None
+    discount: float = 0.99
+    note: Note = lambda kind, data: None
+    max_tokens: int = 400
+    temperature: float = 0.9
+    out_of_budget: bool = field(init=False, default=False)
+    _known: set[str] = field(init=False, default_factory=set)
+    _signatures: list[np.ndarray] = field(init=False, default_factory=list)
+
+    def propose(self, request: Request) -> Proposal:
+        """A program for one slot, or why there is none."""
+        rng = np.random.default_rng([request.seed, 4])
+        if request.operator in FALLBACK:
+            proposal = self._ask_model(request, rng)
+            if proposal is not None:
+                return proposal
+            request = replace(request, operator=FALLBACK[request.operator])
+        return self._operate(request, rng)
+
+    # --- operators ------------------------------------------------------------
+
+    def _operate(self, request: Request, rng: np.random.Generator) -> Proposal:
+        """Draw programs until some are new and valid; take the most promising."""
+        ranked = rng.random() >= UNRANKED
+        found: list[tuple[Edit, Screened]] = []
+        failure = Failure("constant", "no new valid program was found")
+        for _ in range(TRIES):
+            edit = self._draw(request, rng)
+            screened = self._screened(edit.tree)
+            if isinstance(screened, Failure):
+                failure = screened
+            elif screened is not None:
+                found.append((edit, screened))
+            if len(found) >= (DRAWS if ranked else 1):
+                break
+        if not found:
+            return self._failed(request, failure)
+        edit, screened = max(found, key=lambda item: item[1].screening.promise)
+        return self._accept(
+            request, edit.tree, to_source(edit.tree), edit.change, screened
+        )
+
+    def _draw(self, request: Request, rng: np.random.Generator) -> Edit:
+        trees = [p.proposal.tree for p in request.parents if p.proposal.tree]
+        if request.operator == "mutate" and trees:
+            return edits.mutate(trees[0], rng)
+        if request.operator == "cross" and len(trees) > 1:
+            return edits.cross(trees[0], trees[1], rng)
+        if request.operator == "simplify" and trees:
+            shares = dict(request.parents[0].score.shares)
+            edit = edits.simplify(trees[0], rng, shares)
+            # A second try would drop the same term again; change what is left.
+            again = fingerprint(edit.tree) in self._known
+            return edits.mutate(edit.tree, rng) if again else edit
+        tree = sample(self.task.layout, self.task.action, rng)
+        return Edit(tree, "drawn from the grammar")
+
+    def _screened(self, tree: Tree) -> Screened | Failure | None:
+        """The screening; None for a program that is known already."""
+        if fingerprint(tree) in self._known:
+            return None
+        screened = screen(tree, self.bank, self.discount)
+        if isinstance(screened, Screened) and any(
+            screened.same_as(other) for other in self._signatures
+        ):
+            return None
+        return screened
+
+    def _accept(
+        self,
+        request: Request,
+        tree: Tree,
+        source: str,
+        plan: str,
+        screened: Screened,
+        call_key: str | None = None,
+    ) -> Proposal:
+        self._known.add(fingerprint(tree))
+        self._signatures.append(screened.signature)
+        return Proposal(
+            id=request.id,
+            round=request.round,
+            slot=request.slot,
+            operator=request.operator,
+            parents=tuple(p.id for p in request.parents),
+            tree=tree,
+            source=source,
+            plan=plan,
+            screening=screened.screening.as_json(),
+            call_key=call_key,
+        )
+
+    def _failed(
+        self,
+        request: Request,
+        failure: Failure,
+        source: str | None = None,
+        call_key: str | None = None,
+    ) -> Proposal:
+        return Proposal(
+            id=request.id,
+            round=request.round,
+            slot=request.slot,
+            operator=request.operator,
+            parents=tuple(p.id for p in request.parents),
+            source=source,
+            failure=failure,
+            call_key=call_key,
+        )
+
+    def grow_bank(self, bank: Bank) -> None:
+        """Screen on a larger bank from now on; old signatures no longer compare."""
+        self.bank = bank
+        self._signatures.clear()
+
+    # --- the model --------------------------------------------------------------
+
+    def _ask_model(self, request: Request, rng: np.random.Generator) -> Proposal | None:
+        """The model's program; None leaves the slot to an operator."""
+        if self.chat is None or self.out_of_budget:
+            return None
+        if len(request.parents) < PARENTS[request.operator]:
+            return None
+        try:
+            asked = self._request(self._prompt(request, rng), request.seed)
+            answer = self.chat.chat(asked)
+            key = asked.key(self.chat.model)
+            result, text = self._read(answer)
+            if isinstance(result, Failure):
+                self.note("repair", {"id": request.id, "failure": str(result)})
+                asked = self._request(self._repair(text, result, rng), request.seed + 1)
+                answer = self.chat.chat(asked)
+                key = asked.key(self.chat.model)
+                result, text = self._read(answer)
+        except ModelError as error:
+            self.out_of_budget = self.out_of_budget or error.kind == "budget"
+            self.note("model_failed", {"id": request.id, "kind": error.kind})
+            return None
+        if isinstance(result, Failure):
+            return self._failed(request, result, text, key)
+        screened = self._screened(result)
+        if isinstance(screened, Failure):
+            return self._failed(request, screened, text, key)
+        if screened is None:
+            self.note("duplicate", {"id": request.id, "call": key})
+            return None
+        return self._accept(request, result, text, _plan(text), screened, key)
+
+    def _request(self, prompt: str, seed: int) -> ModelRequest:
+        layout, action = self.task.layout, self.task.action
+        system = render("system", language=half_page(action))
+        return ModelRequest(
+            messages=(Message("system", system), Message("user", prompt)),
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            seed=seed % (2**31),
+            grammar=gbnf(layout, action),
+            schema=json_schema(layout, action),
+        )
+
+    def _features(self, rng: np.random.Generator) -> str:
+        order = rng.permutation(len(self.task.layout))
+        return feature_table(self.task.layout, [int(i) for i in order])
+
+    def _prompt(self, request: Request, rng: np.random.Generator) -> str:
+        shared = {
+            "task": self.task.intent,
+            "actions": action_line(self.task.action),
+            "features": self._features(rng),
+        }
+        if request.operator == "model_mutate":
+            (parent,) = request.parents
+            change = CHANGES[int(rng.integers(len(CHANGES)))]
+            return render("mutate", **shared, **_shown(parent), change=change)
+        if request.operator == "model_cross":
+            first, second = (_shown(p) for p in request.parents)
+            return render(
+                "cross",
+                **shared,
+                first=first["program"],
+                first_statistics=first["statistics"],
+                second=second["program"],
+                second_statistics=second["statistics"],
+            )
+        persona = PERSONAS[int(rng.integers(len(PERSONAS)))]
+        return render("fresh", **shared, persona=persona)
+
+    def _repair(self, text: str, failure: Failure, rng: np.random.Generator) -> str:
+        return render(
+            "repair",
+            program=quote(text, 3000),
+            line="?" if failure.line is None else str(failure.line),
+            reason=quote(failure.reason, 300),
+            features=self._features(rng),
+        )
+
+    def _read(self, answer: Answer) -> tuple[Tree | Failure, str]:
+        """The program in an answer, and the text that it was read from."""
+        layout, action = self.task.layout, self.task.action
+        text = answer.text
+        try:
+            if '"terms"' in text and text.lstrip().startswith("{"):
+                tree = from_json(text, layout, action)
+                return tree, to_source(tree)
+            code = extract_code(text)
+        except Rejected as error:
+            return error.failure, text[:4000]
+        except ModelError as error:
+            return Failure("syntax", error.message), text[:4000]
+        try:
+            return parse(code, layout, action), code
+        except Rejected as error:
+            return error.failure, code
+
+
+def _shown(parent: Trained) -> dict[str, str]:
+    """A parent as a prompt shows it: printed from its tree, with its numbers."""
+    assert parent.proposal.tree is not None
+    return {
+        "program": to_source(parent.proposal.tree),
+        "statistics": parent.score.statistics,
+    }
+
+
+def _plan(text: str) -> str:
+    """The model's one-line plan, for people to read."""
+    first = text.lstrip().split("\n", 1)[0]
+    return quote(first.lstrip("# "), 160) if first.startswith("#") else ""

@@ -1,0 +1,241 @@
+"""The search itself, by ask and tell. It never trains and never calls a model.
+
+    search = Search(config, model=True)
+    while (requests := search.ask()):
+        for request in requests:          # the caller proposes, screens and trains
+            ...
+        search.tell(proposals, scores)
+    search.finalists(), search.ask_seeds(), search.tell_seeds(...)
+
+Everything random comes from one generator per round, seeded by the configuration, so
+a search that is told the same outcomes asks the same questions: that is what makes a
+resumed run continue where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from guerdon.reward_design.search.archive import Archive
+from guerdon.reward_design.search.bandit import Bandit
+from guerdon.reward_design.search.candidate import (
+    MODEL_OPERATORS,
+    OWN_OPERATORS,
+    PARENTS,
+    Operator,
+    Proposal,
+    Score,
+    Trained,
+)
+from guerdon.types import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class SearchConfig:
+    """How much is searched.
+
+    Args:
+        candidates: programs that are trained in each round.
+        rounds: rounds of proposing, training and reflecting.
+        search_seeds: training seeds of every candidate during the rounds.
+        finalists: best candidates that get more seeds before one is chosen.
+        final_seeds: most additional seeds of every finalist.
+        confidence: probability of being best at which no more seeds are added.
+        model_share: share of the first round that a model proposes, if there is one.
+        seed: seed of everything that the search draws.
+    """
+
+    candidates: int = 12
+    rounds: int = 3
+    search_seeds: int = 1
+    finalists: int = 3
+    final_seeds: int = 2
+    confidence: float = 0.9
+    model_share: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("candidates", "rounds", "search_seeds", "finalists"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name}: expected at least 1, got {getattr(self, name)}"
+                )
+        if self.final_seeds < 0:
+            raise ValueError(f"final_seeds: expected 0 or more, got {self.final_seeds}")
+        for name in ("confidence", "model_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One slot of a round: who shall propose, from which parents, with which seed."""
+
+    id: str
+    round: int
+    slot: int
+    operator: Operator
+    parents: tuple[Trained, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeedRequest:
+    """A finalist and the training seed that it still needs."""
+
+    candidate: Trained
+    seed: int
+
+
+@dataclass
+class Search:
+    """State of one search; see the module.
+
+    Args:
+        config: how much is searched.
+        model: whether a language model may be asked.
+    """
+
+    config: SearchConfig
+    model: bool = True
+    archive: Archive = field(default_factory=Archive)
+    failures: list[Proposal] = field(default_factory=list)
+    round: int = 0
+    bandit: Bandit[Operator] = field(init=False)
+    _asked: bool = field(init=False, default=False)
+    _finalists: list[str] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        arms = (*MODEL_OPERATORS, *OWN_OPERATORS) if self.model else OWN_OPERATORS
+        self.bandit = Bandit(arms)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Training seeds of the rounds, common to all candidates."""
+        return tuple(range(self.config.search_seeds))
+
+    # --- rounds -------------------------------------------------------------
+
+    def ask(self) -> list[Request]:
+        """Slots of the next round; an empty list when all rounds are done."""
+        if self.round >= self.config.rounds:
+            return []
+        self._asked = True
+        rng = np.random.default_rng([self.config.seed, 1, self.round])
+        requests = [
+            self._request(slot, self._operator(slot, rng), rng)
+            for slot in range(self.config.candidates)
+        ]
+        # A model is slow: the workers train the others while it writes.
+        requests.sort(key=lambda r: r.operator in MODEL_OPERATORS)
+        return requests
+
+    def _operator(self, slot: int, rng: np.random.Generator) -> Operator:
+        if len(self.archive) < 2:
+            from_model = self.model and slot < round(
+                self.config.model_share * self.config.candidates
+            )
+            return "model_fresh" if from_model else "sample"
+        return self.bandit.choose(rng)
+
+    def _request(
+        self, slot: int, operator: Operator, rng: np.random.Generator
+    ) -> Request:
+        parents = tuple(self.archive.parents(PARENTS[operator], rng))
+        seed = int(rng.integers(2**31))
+        name = f"r{self.round + 1}-c{slot + 1:02d}"
+        return Request(name, self.round, slot, operator, parents, seed)
+
+    def tell(
+        self,
+        proposals: Sequence[Proposal],
+        scores: Mapping[str, Score | Failure],
+    ) -> None:
+        """Outcomes of the round that was asked for.
+
+        Args:
+            proposals: one for every request, in any order.
+            scores: by id, for every proposal that has a program.
+
+        Raises:
+            RuntimeError: when nothing was asked.
+            KeyError: when a program has no outcome.
+        """
+        if not self._asked:
+            raise RuntimeError("search: tell() before ask()")
+        for proposal in sorted(proposals, key=lambda p: p.slot):
+            outcome = proposal.failure or scores[proposal.id]
+            if isinstance(outcome, Failure):
+                self.failures.append(proposal)
+                self.bandit.update(proposal.operator, 0.0)
+            else:
+                payoff = self.archive.add(Trained(proposal, outcome))
+                self.bandit.update(proposal.operator, payoff)
+        self.round += 1
+        self._asked = False
+
+    # --- choosing the winner --------------------------------------------------
+
+    def finalists(self) -> list[Trained]:
+        """The best candidates, best first; they stay the same once seeds are asked."""
+        if self._finalists:
+            return [m for m in self.archive.members if m.id in self._finalists]
+        return self.archive.members[: self.config.finalists]
+
+    def ask_seeds(self, added: int) -> list[SeedRequest]:
+        """One more seed for every finalist, or none when one of them is clearly best.
+
+        Args:
+            added: how often seeds were added already.
+        """
+        finalists = self.finalists()
+        if added >= self.config.final_seeds or not finalists:
+            return []
+        self._finalists = [f.id for f in finalists]
+        if added and self.best_probability() >= self.config.confidence:
+            return []
+        seed = self.config.search_seeds + added
+        return [SeedRequest(candidate, seed) for candidate in finalists]
+
+    def tell_seeds(self, scores: Mapping[str, Score]) -> None:
+        """True scores of the seeds that were asked for, by candidate id."""
+        for candidate, score in scores.items():
+            self.archive.replace(candidate, score)
+
+    def best_probability(self, draws: int = 4000) -> float:
+        """Probability that the leader is the best of the finalists.
+
+        Means are taken as normal with the seeds' spread, pooled over the finalists,
+        since each of them has too few seeds for a spread of its own.
+        """
+        finalists = self.finalists()
+        if len(finalists) < 2:
+            return 1.0
+        scores = [np.array(list(f.score.fitness.values())) for f in finalists]
+        freedom = sum(len(s) - 1 for s in scores)
+        if freedom == 0:
+            return 0.0
+        squares = sum(float(((s - s.mean()) ** 2).sum()) for s in scores)
+        spread = np.sqrt(squares / freedom)
+        rng = np.random.default_rng([self.config.seed, 2])
+        means = np.array([s.mean() for s in scores])
+        error = spread / np.sqrt([len(s) for s in scores])
+        sampled = means + error * rng.standard_normal((draws, len(scores)))
+        return float((sampled.argmax(axis=1) == means.argmax()).mean())
+
+    def winner(self) -> Trained | None:
+        """The best finalist: most seeds first, then the best mean."""
+        finalists = self.finalists()
+        if not finalists:
+            return None
+        most = max(len(f.score.fitness) for f in finalists)
+        full = [f for f in finalists if len(f.score.fitness) == most]
+        return max(full, key=lambda f: f.score.mean)
+
+    def best_fresh(self) -> Trained | None:
+        """The best candidate that had no parent: best of N without reflection."""
+        fresh = [m for m in self.archive.members if not m.proposal.parents]
+        return fresh[0] if fresh else None
