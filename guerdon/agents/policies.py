@@ -66,7 +66,8 @@ class TorchPolicy:
             return self._act(observations, deterministic=True)
         # SB3 draws from torch's global generator; borrow it and give it back.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(rng.integers(2**63)))
+            # torch.manual_seed would also queue a call for CUDA, each time anew.
+            torch.default_generator.manual_seed(int(rng.integers(2**63)))
             if getattr(self.network, "use_sde", False):
                 self.network.reset_noise(len(observations))  # type: ignore[operator]
             return self._act(observations, deterministic=False)

@@ -144,6 +144,23 @@ class TrainingResult:
         """Share of solved episodes."""
         return sum(self.success) / len(self.success)
 
+    def as_record(self) -> dict[str, Any]:
+        """The form that a journal keeps: means first, episodes under ``evaluation``."""
+        episodes = {"fitness": self.fitness, "success": self.success}
+        return {
+            "fitness": self.mean_fitness,
+            "success": self.success_rate,
+            "proxy": self.proxy,
+            "evaluation": episodes | {"length": self.length},
+            "curve": asdict(self.curve),
+            "steps": self.steps,
+            "cpu_seconds": self.cpu_seconds,
+            "wall_seconds": self.wall_seconds,
+            "train_seconds": self.train_seconds,
+            "weights": self.weights,
+            "episodes": self.episodes,
+        }
+
     def to_json(self) -> str:
         """Canonical JSON."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))

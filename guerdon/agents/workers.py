@@ -305,6 +305,8 @@ class WorkerPool:
             code = child.reap()
             with self._lock:
                 self._children.discard(child)
+        for half in self._folder.glob(f".{job.key}.*.partial"):
+            half.unlink(missing_ok=True)
         if answer is not None:
             stderr.unlink(missing_ok=True)
             return answer

@@ -1,16 +1,17 @@
 """A task of any Gymnasium environment, in under ten lines.
 
-    task = guerdon.task_from_env(
-        "Acrobot-v1",
-        text="Swing the tip above the line.",
-        fitness="return",
-        success=lambda episode: episode.terminated,
-    )
+task = guerdon.task_from_env(
+    "Acrobot-v1",
+    text="Swing the tip above the line.",
+    fitness="return",
+    success=lambda episode: episode.terminated,
+)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -76,8 +77,7 @@ def task_from_env(
     """
     _check_arguments(text, fitness, features, read, horizon, budget, probe_steps)
     make_base = partial(_make, env, horizon)
-    probe = make_base()
-    try:
+    with closing(make_base()) as probe:
         limit = horizon or _limit(probe)
         action = _action(probe.action_space)
         reader: Reader
@@ -89,9 +89,7 @@ def task_from_env(
         else:
             layout, reader = introspect(probe, probe_steps, seed)
         threshold = None if probe.spec is None else probe.spec.reward_threshold
-    finally:
-        probe.close()
-    name = id or (env if isinstance(env, str) else getattr(env, "__name__", "custom"))
+    name = id or (env if isinstance(env, str) else _name_of(env))
     return Task(
         id=name,
         intent=text.strip(),
@@ -106,6 +104,10 @@ def task_from_env(
         budget=budget,
         source=env if isinstance(env, str) else f"made by {name}",
     )
+
+
+def _name_of(maker: object) -> str:
+    return str(getattr(maker, "__name__", type(maker).__name__))
 
 
 def _check_arguments(
@@ -124,8 +126,7 @@ def _check_arguments(
         )
     if not callable(fitness) and fitness != "return":
         raise TypeError(
-            "fitness: expected a function of an Episode, or 'return', got "
-            f"{fitness!r}"
+            f"fitness: expected a function of an Episode, or 'return', got {fitness!r}"
         )
     if (features is None) != (read is None):
         given, missing = ("features", "read") if read is None else ("read", "features")

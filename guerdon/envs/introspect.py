@@ -31,9 +31,7 @@ Path = tuple[Any, ...]
 """Keys and positions that lead from an observation to one of its parts."""
 
 
-def introspect(
-    env: gym.Env[Any, Any], steps: int, seed: int
-) -> tuple[Layout, Reader]:
+def introspect(env: gym.Env[Any, Any], steps: int, seed: int) -> tuple[Layout, Reader]:
     """Features of an environment, and the function that reads them.
 
     Args:
@@ -134,7 +132,9 @@ def _features_of(name: str, space: gym.Space[Any]) -> list[Feature]:
     return [
         _feature(
             name if size == 1 else f"{name}_{index}",
-            f"component {index} of {name}" if size > 1 else f"{name} of the observation",
+            f"component {index} of {name}"
+            if size > 1
+            else f"{name} of the observation",
             _bound(low),
             _bound(high),
         )
@@ -195,9 +195,7 @@ def _play(
     observed: list[np.ndarray] = []
     infos: list[Mapping[str, Any]] = []
     for _ in range(steps):
-        observed.append(
-            read_parts(paths, (), env, obs, info) if paths else np.empty(0)
-        )
+        observed.append(read_parts(paths, (), env, obs, info) if paths else np.empty(0))
         infos.append(dict(info))
         obs, _, terminated, truncated, info = env.step(env.action_space.sample())
         if terminated or truncated:

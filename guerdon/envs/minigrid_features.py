@@ -8,7 +8,7 @@ imports ``minigrid``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -64,7 +64,7 @@ class Things:
             elif thing.type == "door":
                 self.doors.append(Door(thing, x, y))
         locked = [door for door in self.doors if door.thing.is_locked]
-        self.door: Any = (locked or self.doors or [None])[0]
+        self.door: Any = next(iter(locked or self.doors), None)
         self.room = _behind(env, self.door)
         self.gap: Any = _gap(self.lava, env.grid.width, env.grid.height)
         self._order_doors(env)
@@ -226,13 +226,17 @@ def read_blocks(
     return np.array(row, dtype=np.float32)
 
 
-_TARGET = (
+Better = Literal["higher", "lower"] | None
+
+_Row = tuple[str, str, str, Better]
+
+_TARGET: tuple[_Row, ...] = (
     ("distance_to_target", "distance", "{block}; 0 while the agent carries it", None),
     ("target_ahead", "flag", "the {block} lies in the cell that the agent faces", None),
     ("carrying_target", "flag", "the agent carries the {block}", "higher"),
 )
 
-_TABLE: Mapping[str, tuple[tuple[str, str, str, str | None], ...]] = {
+_TABLE: Mapping[str, tuple[_Row, ...]] = {
     "agent": (
         ("agent_x", "column", "column, from the left", None),
         ("agent_y", "row", "row, from the top", None),

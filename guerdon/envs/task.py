@@ -128,7 +128,7 @@ class TaskEnv(gym.Wrapper[Any, Any, Any, Any]):
         self._over = True
 
     @property
-    def spec(self) -> EnvSpec | None:
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]
         """The registered spec of the task, not that of the environment inside."""
         inner = self._raw.spec
         if inner is not None and inner.id == self.task.id:

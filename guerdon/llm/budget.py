@@ -46,6 +46,9 @@ PRICES: dict[str, Price] = {
 }
 """List prices of OpenAI's models; see ``PRICES_AS_OF`` and ``PRICES_SOURCE``."""
 
+_DUST = 1e-9
+"""US dollars that a sum of floats may be wrong by."""
+
 _DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
 
@@ -160,7 +163,7 @@ class Budget:
         """Whether nothing is left of a cap."""
         with self._lock:
             return (self.tokens is not None and self._spent_tokens >= self.tokens) or (
-                self.usd is not None and 0 < self.usd <= self._spent_usd
+                self.usd is not None and 0 < self.usd <= self._spent_usd + _DUST
             )
 
     def reserve(self, cost: Cost) -> Reservation:
@@ -179,7 +182,7 @@ class Budget:
                     f" left and the call may take {cost.tokens:,}",
                     "budget",
                 )
-            if self.usd is not None and usd + reservation.usd > self.usd:
+            if self.usd is not None and usd + reservation.usd > self.usd + _DUST:
                 raise ModelError(
                     f"the budget of ${self.usd:.2f} has ${self.usd - usd:.4f} left and "
                     f"the call may take ${reservation.usd:.4f}",

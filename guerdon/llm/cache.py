@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -82,7 +83,9 @@ class Cached:
             )
         except (ValueError, RecursionError) as error:
             aside = path.with_suffix(".corrupt")
-            os.replace(path, aside)
+            with contextlib.suppress(OSError):
+                # In a folder that is read-only, it stays where it is.
+                os.replace(path, aside)
             warnings.warn(
                 f"cache entry {path.name} is corrupt ({error}); kept as {aside.name}",
                 CacheWarning,
@@ -100,7 +103,8 @@ class Cached:
             os.replace(beside, path)
         except OSError as error:
             # The answer is paid for; a full disk must not lose it.
-            beside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                beside.unlink()
             warnings.warn(
                 f"cache folder {self.folder} cannot be written ({error.strerror}); "
                 "this answer will be bought again next time",

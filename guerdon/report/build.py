@@ -110,15 +110,16 @@ def _page(data: RunData, charts: _Charts, folder: Path) -> str:
     def episode(data: RunData, chart: sections.Chart) -> str:
         return _episode(data, folder)
 
+    best = "The winning reward" if data.finished else "The best reward so far"
     contents: list[tuple[str, str, Callable[[RunData, sections.Chart], str]]] = [
         ("holdout", "Fresh seeds", sections.holdout),
-        ("winner", "The winning reward", sections.winner),
+        ("winner", best, sections.winner),
         ("episode", "An episode", episode),
         ("curves", "Learning curves", sections.curves),
         ("scatter", "True score and designed reward", sections.scatter),
         ("makers", "Who found what", sections.makers),
         ("failures", "What failed", sections.failures),
-        ("genealogy", "Where the winner comes from", sections.genealogy),
+        ("genealogy", "Where it comes from", sections.genealogy),
         ("cost", "Cost", sections.cost),
         ("again", "Do it again", sections.again),
         ("everybody", "All candidates", sections.everybody),

@@ -37,10 +37,11 @@ class Candidate:
 
     @property
     def origin(self) -> Origin:
-        """Who wrote it: an answered call means the model."""
+        """Who wrote it; a call of the model is named by its key or its operator."""
         if self.id in REFERENCES:
             return "reference"
-        return "operators" if self.record.call_key is None else "model"
+        asked = self.record.operator.startswith("model_")
+        return "model" if asked or self.record.call_key is not None else "operators"
 
     @cached_property
     def fitness(self) -> Estimate | None:

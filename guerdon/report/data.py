@@ -179,7 +179,8 @@ class RunData:
         """The winner and the references on fresh seeds, winner first."""
         rows = []
         if self.winner is not None:
-            rows.append(self._holdout_row(self.winner.id, "the winner", "winner"))
+            label = "the winner" if self.finished else "the best so far"
+            rows.append(self._holdout_row(self.winner.id, label, "winner"))
         for name, label in REFERENCES.items():
             rows.append(self._holdout_row(name, label, _SUMMARY_KEYS[name]))
         return rows

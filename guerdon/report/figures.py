@@ -35,7 +35,9 @@ def holdout(axes: Axes, data: RunData, look: Look) -> None:
         for row in reversed(data.holdout)
         if row.fitness is not None
     ]
-    axes.get_figure(root=True).set_figheight(0.9 + 0.5 * len(rows))
+    axes.figure.set_size_inches(  # type: ignore[union-attr]
+        look.width, 0.9 + 0.5 * len(rows)
+    )
     for height, (row, fitness, name) in enumerate(rows):
         colour = look.series[name]
         if row.per_seed:
@@ -58,11 +60,12 @@ def holdout(axes: Axes, data: RunData, look: Look) -> None:
         axes.plot(
             fitness.value, height, marker=MARKERS[name], color=colour, markersize=9
         )
-    axes.set_yticks(range(len(rows)), [WORDS[name] for _, _, name in rows])
+    axes.set_yticks(range(len(rows)), [_words(data, name) for _, _, name in rows])
     axes.tick_params(axis="y", labelcolor=look.ink, length=0)
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("True score on fresh seeds (higher is better)")
+    better = "" if look.narrow else " (higher is better)"
+    axes.set_xlabel(f"True score on fresh seeds{better}")
 
 
 # Shares of the terms ----------------------------------------------------------------
@@ -148,7 +151,7 @@ def learning_curves(axes: Axes, data: RunData, look: Look) -> None:
             color=colour,
             linestyle=DASHES[name],
             linewidth=2.2,
-            label=f"{WORDS[name]} ({seeds})",
+            label=f"{_words(data, name)} ({seeds})",
         )
     axes.set_ylabel("True score per episode")
     axes.margins(x=0)
@@ -193,7 +196,7 @@ def true_against_designed(axes: Axes, data: RunData, look: Look) -> None:
             markersize=10 if role == "winner" else 7,
             color=look.series.get(role, look.grey),
             markeredgecolor=look.page,
-            label=WORDS.get(role, "other candidates"),
+            label=_words(data, role),
         )
     largest = max(abs(point[2]) for point in points)
     if largest > 50 * max(1.0, sorted(abs(p[2]) for p in points)[len(points) // 2]):
@@ -259,6 +262,12 @@ def _role(data: RunData, name: str, other: str = "best-of-n") -> str:
     if data.winner is not None and name == data.winner.id:
         return "winner"
     return name if name in MARKERS else other
+
+
+def _words(data: RunData, role: str) -> str:
+    if role == "winner" and not data.finished:
+        return "best so far"
+    return WORDS.get(role, "other candidates")
 
 
 def _step_axis(axes: Axes) -> None:

@@ -35,6 +35,12 @@ class Look:
     series: dict[str, str]
     stack: tuple[str, ...]
     narrow: bool = False
+    """For a telephone: the same letters on a smaller sheet."""
+
+    @property
+    def width(self) -> float:
+        """Width of the sheet in inches."""
+        return 4.2 if self.narrow else 7.4
 
 
 _LIGHT_STACK = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -119,9 +125,8 @@ def _draw(painter: Painter, data: RunData, look: Look, kind: str) -> bytes:
     }
     buffer = io.BytesIO()
     with matplotlib.rc_context(settings):
-        size = (4.2, 3.9) if look.narrow else (7.4, 3.9)
         figure = figure_module.Figure(
-            figsize=size, layout="constrained", facecolor=look.page
+            figsize=(look.width, 3.9), layout="constrained", facecolor=look.page
         )
         painter(figure.add_subplot(), data, look)
         if kind == "svg":

@@ -6,10 +6,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
+from guerdon.agents.evaluate import Policy
 from guerdon.envs.task import Task
 from guerdon.extras import require
 
@@ -26,13 +28,6 @@ _FRAME_MS = 80
 _LAST_FRAME_MS = 1200
 
 
-class Policy(Protocol):
-    """Anything that acts on a batch of observations."""
-
-    def predict(self, observations: Any) -> Any:
-        """Actions ``(N, ...)`` for observations ``(N, ...)``, or a tuple with them."""
-
-
 @dataclass(frozen=True, slots=True)
 class Rendered:
     """A filmed episode, as ``journal.set_meta("episode", ...)`` may keep it."""
@@ -45,16 +40,23 @@ class Rendered:
 
 
 def render_episode(
-    task: Task, policy: Policy, path: str | Path, seed: int = 0
+    task: Task,
+    policy: Policy,
+    path: str | Path,
+    seed: int = 0,
+    *,
+    deterministic: bool = False,
 ) -> Rendered:
     """Play one episode and write it to ``path``.
 
+    It is the episode that ``evaluate(task, policy, episodes=1, seed=seed)`` scores.
+
     Args:
         task: the task; its environment is made with ``render_mode="rgb_array"``.
-        policy: ``predict`` gets a batch of one observation, as the task's own
-            environment gives it, and returns a batch of one action.
+        policy: chooses actions, for a batch of one observation.
         path: ``.gif`` for an animation, ``.png`` for a strip of eight pictures.
-        seed: seed of the episode.
+        seed: seed of the episode and of the policy's draws, at least 0.
+        deterministic: play the mode of the policy.
 
     Returns:
         The path, and the true score of the episode that it shows.
@@ -66,7 +68,7 @@ def render_episode(
     path = Path(path)
     if path.suffix not in (".gif", ".png"):
         raise ValueError(f"render_episode: expected a .gif or .png, got {path.name!r}")
-    frames, info, length = _play(task, policy, seed)
+    frames, info, length = _play(task, policy, seed, deterministic)
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.stem}.new{path.suffix}")
     if path.suffix == ".gif":
@@ -80,21 +82,21 @@ def render_episode(
 
 
 def _play(
-    task: Task, policy: Policy, seed: int
+    task: Task, policy: Policy, seed: int, deterministic: bool
 ) -> tuple[list[Any], Mapping[str, Any], int]:
-    env = task.make(render_mode="rgb_array")
+    rng = np.random.default_rng(seed)
+    env: gym.Env[Any, Any] = task.make(render_mode="rgb_array")
     try:
+        if not isinstance(env.observation_space, gym.spaces.Box):
+            env = gym.wrappers.FlattenObservation(env)  # as the agents see it
         film = _Film(task.id)
         obs, info = env.reset(seed=seed)
         film.add(env.render())
         length, over = 0, False
         while not over:
-            action = policy.predict(_batch_of_one(obs))
-            if isinstance(action, tuple):  # SB3 returns (actions, hidden states)
-                action = action[0]
-            first = np.asarray(action)[0]
-            act = int(first) if task.action.kind == "discrete" else first
-            obs, _, terminated, truncated, info = env.step(act)
+            batch = np.asarray(obs)[None]
+            action = policy.predict(batch, deterministic=deterministic, rng=rng)[0]
+            obs, _, terminated, truncated, info = env.step(action)
             length += 1
             over = bool(terminated or truncated)
             film.add(env.render(), last=over)
@@ -148,11 +150,3 @@ def _strip(frames: list[Any]) -> Any:
         row, column = divmod(place, columns)
         sheet.paste(frames[index], (column * (width + gap), row * (height + gap)))
     return sheet
-
-
-def _batch_of_one(obs: Any) -> Any:
-    if isinstance(obs, Mapping):
-        return {name: _batch_of_one(value) for name, value in obs.items()}
-    if isinstance(obs, tuple):
-        return tuple(_batch_of_one(value) for value in obs)
-    return np.asarray(obs)[None]

@@ -289,7 +289,7 @@ def genealogy(data: RunData, chart: Chart) -> str:
         return nothing("There is no winner to trace.")
     rows, programs = [], []
     for distance, candidate in data.genealogy:
-        back = "winner" if distance == 0 else f"{distance} back"
+        back = "this one" if distance == 0 else f"{distance} back"
         if isinstance(candidate, str):
             rows.append(
                 row(

@@ -13,8 +13,7 @@ from guerdon.reward_design.program import (
     RewardProgram,
     State,
     Transform,
-    environment_reward,
-    program,
+    alone,
 )
 from guerdon.types import Array, Batch, Features, Spec
 
@@ -44,7 +43,7 @@ def check_program(
         AssertionError: names the law that is broken, and where.
     """
     if isinstance(design, Transform):
-        design = program(environment_reward(), design)
+        design = alone(design)
     shape = tuple(np.shape(batch.reward))
     if shape[1:] != spec.lead or len(shape) != len(spec.lead) + 1 or shape[0] < 2:
         raise ValueError(

@@ -119,6 +119,7 @@ def program(
         reward = values
         if transform is not None:
             reward, changed = transform.apply(changed, batch, values)
+            _refuse_broadcast(reward, values)
         reward = _settle(total(batch, reward), batch, None)
         return Designed(reward, values), (remembered, changed)
 
@@ -217,6 +218,25 @@ def total(batch: Batch, r: Array) -> Array:
     if namespace(r) is np:
         return np.add.reduce(np.ascontiguousarray(r), axis=-1)
     return r.contiguous().sum(-1)
+
+
+def alone(transform: Transform) -> RewardProgram:
+    """A transform of the environment's own reward, which it gets as ``(*L,)``."""
+
+    def apply(state: State, batch: Batch, r: Array) -> tuple[Array, State]:
+        return transform.apply(state, batch, total(batch, r))
+
+    return program(environment_reward(), transform._replace(apply=apply))
+
+
+def _refuse_broadcast(reward: Array, values: Array) -> None:
+    """``(N, m) + (N,)`` may be ``(N, N)`` by accident, and a sum would hide it."""
+    shape, apart = tuple(reward.shape), tuple(values.shape)
+    if shape not in (apart, apart[:-1]):
+        raise ValueError(
+            f"transform: expected to get back {apart} or {apart[:-1]}, got {shape}; "
+            "one that adds a number per row should start with program.total"
+        )
 
 
 def _settle(values: Array, batch: Batch, width: int | None) -> Array:

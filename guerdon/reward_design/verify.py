@@ -10,12 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from guerdon.reward_design.mdp import MDP, Floats, Solution, evaluate, solve
-from guerdon.reward_design.program import (
-    RewardProgram,
-    Transform,
-    environment_reward,
-    program,
-)
+from guerdon.reward_design.program import RewardProgram, Transform, alone
 from guerdon.types import ActionSpec, Batch, Feature, Features, Layout, Spec
 
 STATE = "state"
@@ -103,7 +98,7 @@ def verify(
         ValueError: for features of another shape.
     """
     if isinstance(design, Transform):
-        design = program(environment_reward(), design)
+        design = alone(design)
     batch, cells, weight = transitions(mdp, features or {})
     action = ActionSpec("discrete", mdp.actions)
     spec = Spec(batch.now.layout, action, (len(weight),), mdp.discount)

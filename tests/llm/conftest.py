@@ -8,11 +8,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from guerdon.llm.client import Answer, Message, Request
+
+ROOT = Path(__file__).resolve().parents[2]
+"""Where ``guerdon`` and ``tests`` lie."""
 
 KEY = "sk-secret-0123456789"
 
@@ -31,7 +35,8 @@ class Reply:
     """Seconds between the bytes of the body."""
 
     def data(self) -> bytes:
-        return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
+        raw = isinstance(self.body, bytes)
+        return self.body if raw else json.dumps(self.body).encode()
 
 
 def completion(
@@ -94,16 +99,17 @@ class FakeServer:
                 head = f"HTTP/1.1 {reply.status} X\r\nContent-Length: {len(data)}\r\n"
                 head += "Content-Type: application/json\r\n"
                 head += "".join(f"{k}: {v}\r\n" for k, v in reply.headers.items())
-                if not reply.drip:
-                    # Head and body in one send, as one packet.
-                    self.wfile.write(head.encode() + b"\r\n" + data)
-                    return
-                self.wfile.write(head.encode() + b"\r\n")
                 try:
+                    if not reply.drip:
+                        # Head and body in one send, as one packet.
+                        self.wfile.write(head.encode() + b"\r\n" + data)
+                        return
+                    self.wfile.write(head.encode() + b"\r\n")
                     for i in range(len(data)):
                         self.wfile.write(data[i : i + 1])
                         time.sleep(reply.drip)
                 except OSError:
+                    # The client gave up, which some tests are about.
                     self.close_connection = True
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

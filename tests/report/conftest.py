@@ -148,7 +148,7 @@ SUMMARY: dict[str, Any] = {
     "report": "report.html",
 }
 
-OPERATORS = ["llm-fresh", "llm-mutate", "mutate", "cross", "sample"]
+OPERATORS = ["model_fresh", "model_mutate", "mutate", "cross", "sample"]
 FAILURES = {
     "r0-c03": Failure("forbidden", "import is not part of the language", 2),
     "r1-c06": Failure("forbidden", "import is not part of the language", 2),
@@ -163,6 +163,8 @@ def candidate(round_: int, slot: int, hostile: bool) -> CandidateRecord:
     winner = name == "r2-c01"
     parents = {"r2-c01": ("r1-c02",), "r1-c02": ("r0-c01", "r0-c04")}.get(name, ())
     failure = FAILURES.get(name)
+    if hostile and slot == 3:
+        failure = Failure("forbidden", HOSTILE * 50, 2)
     text = BROKEN if failure and failure.kind == "forbidden" else SOURCE
     if hostile and slot == 2:
         text = f'def reward(p, a, n, q):\n    return {{"{HOSTILE}": 1.0}}'
@@ -178,7 +180,7 @@ def candidate(round_: int, slot: int, hostile: bool) -> CandidateRecord:
         if hostile and slot == 3
         else failure,
         screening={"rank": 0.1},
-        call_key="c" if operator.startswith("llm") or winner else None,
+        call_key="c" if operator.startswith("model") or winner else None,
     )
 
 
@@ -251,7 +253,7 @@ def write_failed_run(folder: Path) -> Path:
                     id=f"r0-c{slot:02d}",
                     round=0,
                     slot=slot,
-                    operator="llm-fresh",
+                    operator="model_fresh",
                     source=BROKEN if slot else None,
                     failure=Failure("syntax", "expected a function, got nothing", 1),
                     call_key="c",

@@ -11,6 +11,8 @@ from traces import at, spec_of
 from guerdon.reward_design.program import (
     CLAMP,
     Terms,
+    Transform,
+    alone,
     environment_reward,
     merge,
     program,
@@ -173,6 +175,16 @@ def test_terms_that_give_other_names_or_shapes_are_refused():
         pay(program(flat), block([[0.0]]))
     with pytest.raises(ValueError, match="and an axis of terms"):
         total(block([[0.0]]), np.zeros((2, 2)))
+
+
+def test_a_transform_that_broadcasts_by_accident_is_refused():
+    sloppy = Transform(lambda spec: None, lambda s, b, r: (r + b.reward[0], s))
+    with pytest.raises(
+        ValueError, match=r"back \(1, 2, 1\) or \(1, 2\), got \(1, 2, 2\)"
+    ):
+        pay(program(environment_reward(), sloppy), block([[1.0, 2.0]]))
+    alone_with_it = alone(sloppy)
+    assert pay(alone_with_it, block([[1.0, 2.0]])).reward.tolist() == [[2.0, 4.0]]
 
 
 def test_the_source_survives_a_merge_where_there_is_one():

@@ -43,8 +43,9 @@ def running_norm(
 
     Reference:
         The reward scaling of Engstrom et al., "Implementation matters in deep policy
-        gradients", ICLR 2020, as done by SB3's ``VecNormalize``; Gymnasium's
-        ``NormalizeReward`` differs in when it forgets the return.
+        gradients", ICLR 2020, as done by SB3's ``VecNormalize``. Gymnasium's
+        ``NormalizeReward`` drops the return in the step that terminates instead of
+        after it, and carries it over a truncation.
     """
     if discount is not None and not 0 <= discount <= 1:
         raise ValueError(f"running_norm: expected a discount in [0, 1], got {discount}")

@@ -1,0 +1,102 @@
+"""A chat whose every call is in the journal: nothing is bought twice."""
+
+from __future__ import annotations
+
+import time
+from typing import cast, get_args
+
+from guerdon.journal import CallRecord, Journal
+from guerdon.llm.client import Answer, Chat, ErrorKind, ModelError, Request
+
+
+class Journaled:
+    """Answers from the journal where it can, and records what it must ask.
+
+    A call that failed is a failure again when the run is resumed, so that a resumed
+    run takes the same way as the one that was interrupted.
+
+    Args:
+        chat: what answers.
+        journal: of the run.
+    """
+
+    def __init__(self, chat: Chat, journal: Journal) -> None:
+        self._chat = chat
+        self._journal = journal
+        self._failed = {
+            call.key: call.failure
+            for call in journal.calls()
+            if call.failure is not None
+        }
+
+    @property
+    def model(self) -> str:
+        """Identity of the model."""
+        return self._chat.model
+
+    def chat(self, request: Request) -> Answer:
+        """Answer one request, from the journal if it stands there.
+
+        Raises:
+            ModelError: when there is no usable answer, now or when it was asked.
+        """
+        key = request.key(self.model)
+        known = self._journal.call(key)
+        if known is not None and known.answer is not None:
+            return Answer(
+                text=known.answer,
+                prompt_tokens=known.prompt_tokens or 0,
+                completion_tokens=known.completion_tokens or 0,
+                usd=known.usd,
+                seconds=known.seconds or 0.0,
+                model=known.model,
+                cached=True,
+            )
+        if key in self._failed:
+            raise _failure(self._failed[key] or "")
+        started = time.perf_counter()
+        try:
+            answer = self._chat.chat(request)
+        except ModelError as error:
+            self._record_failure(key, request, error, time.perf_counter() - started)
+            raise
+        self._journal.add_call(
+            CallRecord(
+                key=key,
+                model=self.model,
+                request=request.as_json(),
+                answer=answer.text,
+                prompt_tokens=answer.prompt_tokens,
+                completion_tokens=answer.completion_tokens,
+                usd=answer.usd,
+                seconds=answer.seconds,
+            )
+        )
+        return answer
+
+    def _record_failure(
+        self, key: str, request: Request, error: ModelError, seconds: float
+    ) -> None:
+        self._journal.add_call(
+            CallRecord(
+                key=key,
+                model=self.model,
+                request=request.as_json(),
+                prompt_tokens=error.prompt_tokens,
+                completion_tokens=error.completion_tokens,
+                seconds=seconds,
+                failure=str(error),
+            )
+        )
+
+    def close(self) -> None:
+        """Close the chat inside."""
+        self._chat.close()
+
+
+def _failure(text: str) -> ModelError:
+    """The error that was recorded as ``kind: message``."""
+    kind, _, message = text.partition(": ")
+    if kind not in get_args(ErrorKind):
+        return ModelError(text, "server")
+    return ModelError(message, cast(ErrorKind, kind))

@@ -1,0 +1,179 @@
+"""What a finished run comes to, as JSON: the end of ``guerdon search --json``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from guerdon.agents.statistics import human_normalised, interval, iqm
+from guerdon.envs import Task
+from guerdon.journal import CandidateRecord, Journal, TrainingRecord
+from guerdon.types import Estimate
+
+MODEL = "model_"
+"""Operators of the language model begin with this."""
+
+
+def summarise(journal: Journal, task: Task) -> dict[str, Any]:
+    """Winner, holdout, baselines, failures and cost of a run.
+
+    Args:
+        journal: a run whose holdout is done.
+        task: the task that was searched.
+
+    Returns:
+        Plain JSON. A number that was not measured is null, never zero.
+    """
+    candidates = {c.id: c for c in journal.candidates()}
+    selection = journal.meta("selection") or {}
+    config = journal.meta("config") or {}
+    names = {
+        "winner": selection.get("winner"),
+        "sparse": "sparse",
+        "human": "human" if "human" in task.rewards else None,
+        "best_of_n": selection.get("best_of_n"),
+    }
+    holdout = {
+        row: None if name is None else _row(journal.trainings(name, "holdout"))
+        for row, name in names.items()
+    }
+    trainings = journal.trainings()
+    totals = journal.totals()
+    return {
+        "task": task.id,
+        "intent": task.intent,
+        "llm": config.get("llm"),
+        "winner": _winner(candidates.get(names["winner"] or ""), holdout["winner"]),
+        "probability_best": selection.get("probability"),
+        "holdout": holdout,
+        "best_of_n": {
+            "id": names["best_of_n"],
+            "n": selection.get("fresh_candidates"),
+        },
+        "human_normalised": _normalised(holdout),
+        "by_origin": _origins(candidates.values(), trainings),
+        "failures": _failures(candidates.values(), trainings),
+        "tokens": {
+            "prompt": totals.prompt_tokens,
+            "completion": totals.completion_tokens,
+        },
+        "calls": {"ok": totals.calls_ok, "failed": totals.calls_failed},
+        "usd": totals.usd,
+        "budget": journal.meta("budget"),
+        "cpu_seconds": sum(t.cpu_seconds or 0.0 for t in trainings),
+        "wall_seconds": _wall_seconds(journal),
+        "candidates": len(candidates),
+        "trainings": len(trainings),
+        "report": "report.html",
+    }
+
+
+def _row(trainings: Sequence[TrainingRecord]) -> dict[str, Any] | None:
+    """One reward on fresh seeds: IQM over seeds with its bootstrap interval."""
+    done = [t.result for t in trainings if t.result is not None]
+    if not done:
+        return None
+    fitness = [float(result["fitness"]) for result in done]
+    success = [float(result["success"]) for result in done]
+    return {
+        "fitness": interval(fitness)._asdict(),
+        "success": interval(success)._asdict(),
+        "per_seed": {"fitness": fitness, "success": success},
+        "failed": len(trainings) - len(done),
+    }
+
+
+def _winner(
+    record: CandidateRecord | None, row: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    if record is None:
+        return None
+    return {
+        "id": record.id,
+        "source": record.source,
+        "operator": record.operator,
+        "plan": record.plan,
+        "parents": list(record.parents),
+        "round": record.round,
+        "fitness": row["fitness"] if row else None,
+        "success": row["success"] if row else None,
+    }
+
+
+def _normalised(holdout: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Human-normalised score; the interval resamples the seeds of all three rewards."""
+    rows = [holdout[name] for name in ("winner", "sparse", "human")]
+    if any(row is None for row in rows):
+        return None
+    samples = [np.array(row["per_seed"]["fitness"]) for row in rows]
+    value = human_normalised(*(iqm(list(s)) for s in samples))
+    if value is None:
+        return None
+    rng = np.random.default_rng(0)
+    draws = []
+    for _ in range(1000):
+        drawn = (rng.choice(sample, len(sample)) for sample in samples)
+        score = human_normalised(*(iqm(list(s)) for s in drawn))
+        if score is not None:
+            draws.append(score)
+    low, high = np.percentile(draws or [value], [2.5, 97.5])
+    return Estimate(value, float(low), float(high), len(samples[0]))._asdict()
+
+
+def _origins(
+    candidates: Any, trainings: Sequence[TrainingRecord]
+) -> dict[str, dict[str, Any]]:
+    """The best that the model alone and the operators alone found, by true score."""
+    scores: dict[str, list[TrainingRecord]] = {}
+    for training in trainings:
+        if training.purpose == "search" and training.result is not None:
+            scores.setdefault(training.candidate, []).append(training)
+    found: dict[str, dict[str, Any]] = {}
+    for origin in ("model", "operators"):
+        own = [
+            c.id
+            for c in candidates
+            if c.operator.startswith(MODEL) == (origin == "model")
+        ]
+        best = max(
+            ((_mean(scores[name], "fitness"), name) for name in own if name in scores),
+            default=None,
+        )
+        found[origin] = {
+            "candidates": len(own),
+            "best": None
+            if best is None
+            else {
+                "id": best[1],
+                "fitness": best[0],
+                "success": _mean(scores[best[1]], "success"),
+            },
+        }
+    return found
+
+
+def _mean(trainings: Sequence[TrainingRecord], name: str) -> float:
+    return float(np.mean([t.result[name] for t in trainings]))
+
+
+def _failures(candidates: Any, trainings: Sequence[TrainingRecord]) -> dict[str, int]:
+    """Failed candidates by class; a candidate counts once."""
+    failed = {c.id: c.failure for c in candidates if c.failure is not None}
+    for training in trainings:
+        if training.failure is not None:
+            failed.setdefault(training.candidate, training.failure)
+    return dict(Counter(failure.kind for failure in failed.values()).most_common())
+
+
+def _wall_seconds(journal: Journal) -> float | None:
+    """Time on the clock of all sessions that ended by themselves."""
+    spans = [
+        asdict(event)["data"]["wall_seconds"]
+        for event in journal.events()
+        if event.kind == "stopped"
+    ]
+    return float(sum(spans)) if spans else None

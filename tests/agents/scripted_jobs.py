@@ -1,0 +1,92 @@
+"""Jobs for the workers' tests: what a job does stands in its ``reward``."""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from guerdon.agents.training import Curve, TrainingJob, TrainingResult
+
+
+def job(action: str, seed: int = 0) -> TrainingJob:
+    return TrainingJob(task="scripted", reward=action, steps=1, seed=seed)
+
+
+def result_of(asked: TrainingJob) -> TrainingResult:
+    return TrainingResult(
+        job=asked.key,
+        fitness=(float(asked.seed),),
+        success=(True,),
+        length=(1,),
+        proxy=None,
+        curve=Curve(),
+        steps=1,
+        cpu_seconds=0.0,
+        wall_seconds=0.0,
+        train_seconds=0.0,
+    )
+
+
+def run(payload: bytes, folder: Path, progress: Callable[[float], None]) -> bytes:
+    asked = TrainingJob.from_json(payload)
+    note = folder / f"{asked.reward}-{asked.seed}.json"
+    answer = result_of(asked).to_json().encode()
+    match asked.reward:
+        case "answer":
+            return answer
+        case "progress":
+            progress(0.5)
+            (folder / f".{asked.key}.npz.1.partial").write_bytes(b"half")
+            time.sleep(600)
+        case "interrupted":
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+            return answer
+        case "raise":
+            raise RuntimeError("a speaking message")
+        case "exit":
+            print("last words", file=sys.stderr, flush=True)
+            os._exit(3)
+        case "out of memory":
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(600)
+        case "huge":
+            return b"x" * (9 * 2**20)
+        case "garbage":
+            return b'{"fitness": 1}'
+        case "impostor":
+            return result_of(job("other")).to_json().encode()
+        case "family":
+            _note(note, subprocess.Popen(["sleep", "600"]).pid)
+            time.sleep(600)
+        case "abandon":
+            _note(note, subprocess.Popen(["sleep", "600"]).pid)
+            os._exit(4)
+        case "leave behind":
+            _note(note, subprocess.Popen(["sleep", "600"]).pid)
+            return answer
+        case "stuck":
+            # Sleeps in C without letting go of the interpreter: no Python runs here.
+            _note(note, 0)
+            ctypes.PyDLL(None).sleep(600)
+    raise AssertionError(asked.reward)
+
+
+def _note(path: Path, child: int) -> None:
+    environment = Path("/proc/self/environ").read_bytes().decode(errors="replace")
+    partial = path.with_suffix(".partial")
+    partial.write_text(
+        json.dumps(
+            {
+                "pids": [os.getpid(), *([child] if child else [])],
+                "environment": [*environment.split("\0"), *map(str, os.environ.items())],
+                "threads": os.environ.get("OMP_NUM_THREADS"),
+            }
+        )
+    )
+    os.replace(partial, path)

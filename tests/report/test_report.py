@@ -1,0 +1,433 @@
+"""The page says what the journal says, to people and to machines."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from guerdon.extras import MissingExtra
+from guerdon.journal import CandidateRecord, Journal, JournalError
+from guerdon.report import build, look, write_report
+from guerdon.report.data import RunData
+from guerdon.report.sections import headline
+
+RunFolder = Callable[..., Path]
+
+ALLOWED = frozenset(
+    [
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "header",
+        "main",
+        "footer",
+        "nav",
+        "section",
+        "h1",
+        "h2",
+        "h3",
+        "p",
+        "a",
+        "dl",
+        "div",
+        "dt",
+        "dd",
+        "small",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "figure",
+        "figcaption",
+        "picture",
+        "source",
+        "img",
+        "pre",
+        "code",
+        "span",
+        "details",
+        "summary",
+        "strong",
+        "q",
+    ]
+)
+EMPTY = {"meta", "source", "img"}
+ATTRIBUTES = frozenset(
+    [
+        "lang",
+        "charset",
+        "http-equiv",
+        "content",
+        "name",
+        "class",
+        "href",
+        "id",
+        "scope",
+        "colspan",
+        "media",
+        "srcset",
+        "src",
+        "alt",
+        "aria-label",
+        "tabindex",
+    ]
+)
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and collects text and attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in ALLOWED, tag
+        values = dict(attrs)
+        assert set(values) <= ATTRIBUTES, values
+        for name in ("src", "srcset"):
+            address = values.get(name)
+            assert address is None or address.startswith("data:image/"), address
+        if tag == "img":
+            self.images.append(values)
+        if "href" in values:
+            self.links.append(str(values["href"]))
+        if "id" in values:
+            self.ids.append(str(values["id"]))
+        if tag not in EMPTY:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def read(path: Path) -> Page:
+    return Page(path.read_text("utf-8"))
+
+
+def report_json(folder: Path) -> dict[str, object]:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"report.json holds {name}")
+
+    text = (folder / "report.json").read_text()
+    found: dict[str, object] = json.loads(text, parse_constant=refuse)
+    return found
+
+
+# A finished run ---------------------------------------------------------------------
+
+
+def test_a_finished_run_is_told_in_one_sentence(run_folder: RunFolder) -> None:
+    assert headline(RunData(run_folder())) == (
+        "On guerdon/DoorKey-8x8-v0, an agent trained with the reward that this search "
+        "found reaches a true score of 0.912 (0.872 to 0.952) on 5 fresh seeds, "
+        "against 0.15 (0.05 to 0.25) with the sparse reward and 0.55 (0.35 to 0.75) "
+        "with the human-designed reward."
+    )
+
+
+def test_the_page_shows_every_section_in_order(run_folder: RunFolder) -> None:
+    page = read(write_report(run_folder()))
+    assert page.ids == [link.removeprefix("#") for link in page.links]
+    assert page.ids == [
+        "holdout",
+        "winner",
+        "episode",
+        "curves",
+        "scatter",
+        "makers",
+        "failures",
+        "genealogy",
+        "cost",
+        "again",
+        "everybody",
+    ]
+    for expected in (
+        "best of N, no reflection 0.78 [0.69, 0.87] 81 % [77 %, 86 %] 5",
+        "Human-normalised score of the winner: 1.91 [1.5, 2.31]",
+        "r2-c01 , made in round 2 by cross (written by the language model).",
+        "the language model 10",
+        "forbidden 2 import is not part of the language",
+        "timed_out 1 took longer than 600 s",
+        "1 back r1-c02",
+        "2 back r0-c04",
+        "Prompt tokens 81,234",
+        "Money not measured",
+        "10 answered, 1 failed",
+        "Time on the clock 16 min 52 s",
+        "guerdon search guerdon/DoorKey-8x8-v0 --llm embedded:coder-1.5b "
+        "--candidates 8 --rounds 3 --steps 100000 --seeds 2 --workers 2 --out",
+        "24 candidates in the order of their making",
+    ):
+        assert expected in page.text, expected
+    assert "unfinished" not in page.text
+
+
+def test_the_page_needs_no_network_and_runs_nothing(run_folder: RunFolder) -> None:
+    text = write_report(run_folder()).read_text("utf-8")
+    outside = re.sub(r"data:image/[a-z+]+;base64,[A-Za-z0-9+/=]*", "", text)
+    assert "default-src 'none'" in outside
+    assert not re.search(r"https?://|//[a-z]|url\(|@import|javascript:", outside)
+
+
+def test_charts_are_inline_in_four_looks_and_on_the_disk(run_folder: RunFolder) -> None:
+    folder = run_folder()
+    page = read(write_report(folder))
+    charts = ["holdout", "learning_curves", "term_shares", "true_against_designed"]
+    assert len(page.images) == len(charts)
+    for image in page.images:
+        assert image["alt"]
+        content = base64.b64decode(str(image["src"]).partition(",")[2])
+        assert b"<svg" in content
+    files = sorted((folder / "figures").iterdir())
+    assert [path.name for path in files] == [f"{name}.png" for name in charts]
+    for path in files:
+        with Image.open(path) as picture:
+            assert picture.width > 1000
+
+
+def test_the_journal_is_only_read(run_folder: RunFolder) -> None:
+    folder = run_folder()
+    before = hashlib.sha256((folder / "journal.sqlite").read_bytes()).digest()
+    write_report(folder)
+    assert hashlib.sha256((folder / "journal.sqlite").read_bytes()).digest() == before
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "figures",
+        "journal.lock",
+        "journal.sqlite",
+        "report.html",
+        "report.json",
+    ]
+
+
+def test_a_report_can_be_written_while_the_run_holds_its_journal(
+    run_folder: RunFolder,
+) -> None:
+    folder = run_folder(finished=False)
+    with Journal.open(folder) as journal:
+        journal.add_round(9, {"best": None})
+        page = read(write_report(folder))
+    assert "4 rounds are complete" in page.text
+
+
+def test_equal_runs_give_equal_pages(
+    run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_folder()
+    monkeypatch.setattr("guerdon.report.data.time.time", lambda: 0.0)
+    first = write_report(folder).read_bytes()
+    assert write_report(folder).read_bytes() == first
+
+
+def test_the_json_holds_the_numbers_of_the_page(run_folder: RunFolder) -> None:
+    folder = run_folder()
+    write_report(folder)
+    found = report_json(folder)
+    assert found["finished"] is True
+    assert found["winner"] == "r2-c01"
+    rows = {row["id"]: row for row in found["holdout"]}  # type: ignore[attr-defined]
+    assert rows["human"]["fitness"]["value"] == 0.55
+    assert rows["r2-c01"]["fitness"]["n"] == 5
+    assert found["failures"] == {"forbidden": 2, "constant": 2, "timed_out": 1}
+    candidates = found["candidates"]
+    assert len(candidates) == 24  # type: ignore[arg-type]
+    states = [candidate["state"] for candidate in candidates]  # type: ignore[attr-defined]
+    assert states.count("failed") == 5
+    assert states.count("trained") == 19
+
+
+def test_selection_scores_leave_out_the_holdout(run_folder: RunFolder) -> None:
+    data = RunData(run_folder())
+    winner = data.find("r2-c01")
+    assert winner is not None
+    assert winner.fitness is not None
+    by_hand = [
+        t.result["fitness"]
+        for t in data.trainings
+        if t.candidate == "r2-c01" and t.purpose == "search"
+    ]
+    assert len(by_hand) == 2
+    assert winner.fitness.value == pytest.approx(sum(by_hand) / 2)
+    assert len(data.shown_trainings("r2-c01")) == 5
+
+
+def test_a_rendered_episode_is_inlined_by_its_bytes(run_folder: RunFolder) -> None:
+    folder = run_folder()
+    (folder / "figures").mkdir()
+    film = folder / "figures" / "winner.gif"
+    Image.new("RGB", (8, 8), "red").save(film)
+    page = read(write_report(folder))
+    (gif,) = [i for i in page.images if str(i["src"]).startswith("data:image/gif")]
+    assert base64.b64decode(str(gif["src"]).partition(",")[2]) == film.read_bytes()
+    film.write_text("<script>alert(1)</script>")
+    assert "No episode of the winner" in read(write_report(folder)).text
+
+
+# Unfinished and failed runs ---------------------------------------------------------
+
+
+def test_an_unfinished_run_says_so_and_shows_the_best_so_far(
+    run_folder: RunFolder,
+) -> None:
+    folder = run_folder(finished=False)
+    page = read(write_report(folder))
+    assert "This run is unfinished. 3 rounds are complete" in page.text
+    assert "the best reward so far (r2-c01) reaches a true score of" in page.text
+    assert "it has not been measured on fresh seeds" in page.text
+    assert "sparse reward not measured not measured" in page.text
+    assert report_json(folder)["finished"] is False
+
+
+def test_a_run_that_has_only_begun_has_a_report(tmp_path: Path) -> None:
+    Journal.create(tmp_path / "run", {"task": "T"}).close()
+    page = read(write_report(tmp_path / "run"))
+    assert "On T, no candidate has been proposed yet." in page.text
+    assert page.images == []
+
+
+def test_a_holdout_under_way_is_shown_with_what_there_is(run_folder: RunFolder) -> None:
+    folder = run_folder()
+    data = RunData(folder)
+    data.finished, data.summary = False, {}
+    rows = {row.id: row for row in data.holdout}
+    assert rows["sparse"].fitness is not None
+    assert rows["sparse"].fitness.n == 5
+    assert rows["best-of-n"].fitness is None
+    score = data.human_normalised
+    assert score is not None
+    best, sparse, human = (
+        rows[name].fitness.value  # type: ignore[union-attr]
+        for name in ("r2-c01", "sparse", "human")
+    )
+    assert score.value == pytest.approx((best - sparse) / (human - sparse))
+
+
+def test_a_run_in_which_all_failed_shows_why(failed_run: Path) -> None:
+    page = read(write_report(failed_run))
+    assert "all 3 candidates failed, so there is no winner." in page.text
+    assert "syntax 3 expected a function, got nothing" in page.text
+    assert "Money none: no model was called" in page.text
+    assert page.images == []
+    assert report_json(failed_run)["winner"] is None
+
+
+def test_a_folder_without_a_journal_is_refused_untouched(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(JournalError, match="expected a run folder"):
+        write_report(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_without_matplotlib_the_page_has_its_tables_and_says_how_to_get_charts(
+    run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(module: str, extra: str) -> None:
+        raise MissingExtra(f"{module} is not installed: pip install 'guerdon[{extra}]'")
+
+    monkeypatch.setattr(look, "require", absent)
+    page = read(write_report(run_folder()))
+    assert "No charts: matplotlib is not installed" in page.text
+    assert "pip install 'guerdon[report]'" in page.text
+    assert "best of N, no reflection 0.78" in page.text
+
+
+# Hostile content --------------------------------------------------------------------
+
+
+def test_hostile_text_is_shown_and_does_nothing(run_folder: RunFolder) -> None:
+    folder = run_folder(hostile=True)
+    path = write_report(folder)
+    page = read(path)  # only our own tags and attributes, properly nested
+    assert '<script>alert("x")</script></style>' in page.text
+    assert "<script" not in path.read_text("utf-8")
+    assert path.read_text("utf-8").count("</style>") == 1
+    assert len(page.text) < 60_000
+
+
+def test_names_that_are_no_names_do_not_break_a_chart(tmp_path: Path) -> None:
+    from conftest import CONFIG, training
+
+    wild = ["$\\frac{", "_hidden", "\u202e漢字🙂", "x" * 5000, "a\nb", "<b>&"]
+    with Journal.create(tmp_path / "run", CONFIG) as journal:
+        for slot, name in enumerate(wild):
+            journal.add_candidate(
+                CandidateRecord(
+                    id=name,
+                    round=0,
+                    slot=slot,
+                    operator=name,
+                    parents=(name, "absent"),
+                    source="x",
+                )
+            )
+            record = training(name, 0, "search", 0.1 * slot, proxy=10.0 ** (2 * slot))
+            record.result["curve"]["terms"][name] = [1.0] * 20
+            journal.add_training(record)
+    page = read(write_report(tmp_path / "run"))
+    assert len(page.images) == 3
+    assert "x" * 61 not in page.text
+    assert "1 back absent not in the journal" in page.text
+
+
+def test_secrets_in_a_configuration_are_hidden(run_folder: RunFolder) -> None:
+    folder = run_folder()
+    page = write_report(folder).read_text("utf-8")
+    assert "sk-do-not-show" not in page + (folder / "report.json").read_text()
+    assert "(hidden)" in page
+
+
+def test_importing_the_report_loads_neither_matplotlib_nor_torch() -> None:
+    program = (
+        "import sys; import guerdon.report; "
+        "print([m for m in ('matplotlib', 'torch', 'PIL') if m in sys.modules])"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout == "[]\n"
+
+
+def test_a_page_is_replaced_whole(
+    run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_folder(finished=False)
+    path = write_report(folder)
+    before = path.read_bytes()
+
+    def full_disk(*args: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(build.os, "replace", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        write_report(folder)
+    assert path.read_bytes() == before
