@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from guerdon.agents.evaluate import load_episodes
+from guerdon.agents.statistics import interval, share_interval
 from guerdon.agents.training import EVALUATION_SEED, Outcome, TrainingJob
 from guerdon.agents.workers import WorkerPool
 from guerdon.envs import Task, load_task
+from guerdon.extras import MissingExtra
 from guerdon.journal import CandidateRecord, Journal, Purpose, TrainingRecord
 from guerdon.llm.budget import Budget, Cost
-from guerdon.llm.client import Chat, connect
+from guerdon.llm.client import Answer, Chat, connect
 from guerdon.llm.journaled import Journaled
 from guerdon.report import write_report
 from guerdon.report.summary import summarise
@@ -36,7 +38,7 @@ from guerdon.reward_design.search import (
     collect,
 )
 from guerdon.reward_design.search.reflect import statistics, term_shares
-from guerdon.types import Failure
+from guerdon.types import Episode, Failure
 
 HOLDOUT_SEED = 1000
 """First training seed of the holdout, far from the seeds of the search."""
@@ -186,10 +188,36 @@ def run_search(
             _Run(config, task, journal, pool, chat, observe).go()
         finally:
             journal.add_event("stopped", {"wall_seconds": time.time() - started})
+        _film(journal, task, observe)
         summary = summarise(journal, task)
         journal.set_meta("summary", summary)
     write_report(folder)
     return summary
+
+
+def _film(journal: Journal, task: Task, observe: Observer) -> None:
+    """Film one holdout episode of an agent that was trained with the winner."""
+    winner = (journal.meta("selection") or {}).get("winner")
+    if winner is None or journal.meta("episode") is not None:
+        return
+    trained = [t for t in journal.trainings(winner, "holdout") if t.artifact]
+    if not trained:
+        return
+    from guerdon.agents.policies import load_policy
+    from guerdon.report.render import render_episode
+
+    observe("phase", {"name": "film"})
+    path = journal.folder / "figures" / "winner.gif"
+    weights = journal.folder / TRAININGS / str(trained[0].artifact)
+    try:
+        policy = load_policy(weights, task)
+        shown = render_episode(task, policy, path, HOLDOUT_EVALUATION_SEED)
+    except (MissingExtra, ValueError, OSError) as error:
+        # A run without a film is a run all the same; the report says what is missing.
+        journal.add_event("not_filmed", {"reason": str(error)})
+        return
+    values = {"seed": shown.seed, "fitness": shown.fitness, "length": shown.length}
+    journal.set_meta("episode", values | {"success": shown.success})
 
 
 def _open_chat(
@@ -206,7 +234,11 @@ def _open_chat(
     chat = connect(
         config.llm, budget=budget, threads=resources.model_threads, progress=progress
     )
-    return None if chat is None else Journaled(chat, journal)
+
+    def told(answer: Answer) -> None:
+        observe("called", {"tokens": answer.tokens})
+
+    return None if chat is None else Journaled(chat, journal, told)
 
 
 def _versions() -> dict[str, str]:
@@ -322,14 +354,18 @@ class _Run:
         self.journal.add_round(number, summary)
         self.observe("round_done", summary)
         good = sorted(
-            ((s.mean, p.id) for p in proposals if isinstance(s := scores.get(p.id), Score)),
+            (
+                (s.mean, p.id)
+                for p in proposals
+                if isinstance(s := scores.get(p.id), Score)
+            ),
             reverse=True,
         )
         self._grow_bank(proposer, [name for _, name in good[:2]])
 
     def _grow_bank(self, proposer: Proposer, names: Sequence[str]) -> None:
         """Add episodes of the round's best agents: the bank sees new parts."""
-        episodes = []
+        episodes: list[Episode] = []
         for name in names:
             for training in self.journal.trainings(name, "search"):
                 file = (training.result or {}).get("episodes")
@@ -360,23 +396,29 @@ class _Run:
 
     def _finished(self, job: TrainingJob, outcome: Outcome) -> None:
         candidate, purpose, _ = self.open.pop(job.key)
-        failed = isinstance(outcome, Failure)
         record = TrainingRecord(
             key=job.key,
             candidate=candidate,
             seed=job.seed,
             purpose=purpose,
             steps=job.steps,
-            result=None if failed else outcome.as_record(),
-            failure=outcome if failed else None,
-            cpu_seconds=None if failed else outcome.cpu_seconds,
-            wall_seconds=None if failed else outcome.wall_seconds,
-            artifact=None if failed else outcome.weights,
         )
+        if isinstance(outcome, Failure):
+            record = replace(record, failure=outcome)
+        else:
+            record = replace(
+                record,
+                result=outcome.as_record(),
+                cpu_seconds=outcome.cpu_seconds,
+                wall_seconds=outcome.wall_seconds,
+                artifact=outcome.weights,
+            )
         self.journal.add_training(record)
         self.observe("trained", {"record": record})
 
-    def _score(self, candidate: str, purpose: Purpose, source: str | None) -> Score | Failure:
+    def _score(
+        self, candidate: str, purpose: Purpose, source: str | None
+    ) -> Score | Failure:
         """True score of a candidate, from the journal."""
         fitness: dict[int, float] = {}
         success: dict[int, float] = {}
@@ -398,7 +440,9 @@ class _Run:
             result["curve"]["terms"],
             best.score.mean if best else None,
         )
-        return replace(score, statistics=text, shares=term_shares(result["curve"]["terms"]))
+        return replace(
+            score, statistics=text, shares=term_shares(result["curve"]["terms"])
+        )
 
     # --- the winner -------------------------------------------------------------
 
@@ -448,3 +492,88 @@ class _Run:
                 )
                 self._train(candidate, "holdout", job)
         self._collect(wait=True)
+
+
+# --- single trainings ---------------------------------------------------------
+
+
+def train_one(
+    task: str,
+    reward: str,
+    *,
+    base: Literal["sparse", "none"] = "sparse",
+    algo: Literal["ppo", "sac"] | None = None,
+    steps: int = 100_000,
+    seed: int = 0,
+    eval_episodes: int = 32,
+    out: Path | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> dict[str, Any]:
+    """Train one agent in this process and give its true score.
+
+    Args:
+        task: id of a task, or ``module:object``.
+        reward: ``"sparse"``, ``"human"`` or the text of a program.
+        base: what a program's terms are added to.
+        algo: ``ppo``, ``sac``, or None for the task's recipe.
+        steps: environment steps.
+        seed: seed of the training.
+        eval_episodes: episodes of the evaluation afterwards.
+        out: folder for weights, episodes and ``result.json``.
+        progress: told the finished share.
+
+    Returns:
+        ``fitness`` and ``success`` as estimates over the evaluation's episodes, or
+        ``failure``.
+    """
+    from guerdon.agents.sb3 import train
+
+    job = TrainingJob(
+        task=task,
+        reward=reward,
+        steps=steps,
+        seed=seed,
+        base=base,
+        algo=algo,
+        eval_episodes=eval_episodes,
+    )
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    outcome = train(job, folder=out, progress=progress)
+    if isinstance(outcome, Failure):
+        return {"task": task, "failure": asdict(outcome)}
+    found = _scores(outcome.fitness, outcome.success) | {
+        "task": task,
+        "proxy": outcome.proxy,
+        "steps": outcome.steps,
+        "seconds": round(outcome.wall_seconds, 2),
+        "weights": None if out is None else str(out / (outcome.weights or "")),
+    }
+    if out is not None:
+        (out / "result.json").write_text(outcome.to_json() + "\n")
+    return found
+
+
+def evaluate_policy(
+    task: str, policy: Path, *, episodes: int, seed: int
+) -> dict[str, Any]:
+    """The true score of saved weights on fresh episodes.
+
+    Raises:
+        ValueError: for a file that holds no policy of this task.
+    """
+    from guerdon.agents.evaluate import evaluate
+    from guerdon.agents.policies import load_policy
+
+    one = load_task(task)
+    found = evaluate(one, load_policy(policy, one), episodes=episodes, seed=seed)
+    return {"task": one.id, **_scores(found.fitness, found.success)}
+
+
+def _scores(fitness: Sequence[float], success: Sequence[bool]) -> dict[str, Any]:
+    """Estimates over episodes."""
+    return {
+        "fitness": interval(list(fitness))._asdict(),
+        "success": share_interval([float(s) for s in success])._asdict(),
+        "episodes": len(fitness),
+    }

@@ -96,6 +96,36 @@ def interval(
     return Estimate(value, float(low), float(high), int(data.size))
 
 
+def share_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Share of episodes that succeeded, with Wilson's score interval.
+
+    The interquartile mean of zeros and ones would hide any share below a quarter.
+
+    Args:
+        values: ``(n,)`` zeros and ones.
+        confidence: probability that the interval is meant to cover.
+
+    Raises:
+        ValueError: when ``values`` is empty or holds anything but 0 and 1.
+
+    Reference: Wilson, "Probable Inference, the Law of Succession, and Statistical
+    Inference" (JASA 1927).
+
+    >>> print(share_interval([1.0, 0.0, 1.0, 1.0]))
+    0.75 [0.301, 0.954] (n=4)
+    """
+    from scipy.stats import binomtest
+
+    data = _finite(values, "share_interval")
+    if not np.isin(data, (0.0, 1.0)).all():
+        raise ValueError(f"share_interval: expected zeros and ones, got {list(values)}")
+    result: Any = binomtest(int(data.sum()), int(data.size))
+    found = result.proportion_ci(confidence, method="wilson")
+    return Estimate(
+        float(data.mean()), float(found.low), float(found.high), int(data.size)
+    )
+
+
 def human_normalised(method: float, sparse: float, human: float) -> float | None:
     """How far a method gets on the way from the sparse to the human reward.
 

@@ -62,8 +62,7 @@ _CARTPOLE = Layout(
         ),
         Feature(
             "upright",
-            "the pole is within 12 degrees and the cart on its track; the episode "
-            "ends when this turns off",
+            "pole within 12 degrees, cart on its track; the episode ends when off",
             "flag",
             low=0.0,
             high=1.0,
@@ -105,8 +104,8 @@ _CAR = Layout(
         Feature("height", "height of the hill at the car", unit="m", low=0.1, high=1.0),
         Feature(
             "energy",
-            "kinetic plus potential energy, 1 at rest on the highest hilltop and -1 "
-            "at rest in the valley; it only grows by the engine",
+            "mechanical energy, -1 at rest in the valley, 1 on the hilltop; only the "
+            "engine raises it",
             low=-1.0,
             high=3.94,
             better="higher",

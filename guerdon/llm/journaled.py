@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import cast, get_args
 
 from guerdon.journal import CallRecord, Journal
@@ -18,10 +19,17 @@ class Journaled:
     Args:
         chat: what answers.
         journal: of the run.
+        told: told every answer, new or from the journal.
     """
 
-    def __init__(self, chat: Chat, journal: Journal) -> None:
+    def __init__(
+        self,
+        chat: Chat,
+        journal: Journal,
+        told: Callable[[Answer], None] = lambda answer: None,
+    ) -> None:
         self._chat = chat
+        self._told = told
         self._journal = journal
         self._failed = {
             call.key: call.failure
@@ -43,7 +51,7 @@ class Journaled:
         key = request.key(self.model)
         known = self._journal.call(key)
         if known is not None and known.answer is not None:
-            return Answer(
+            answer = Answer(
                 text=known.answer,
                 prompt_tokens=known.prompt_tokens or 0,
                 completion_tokens=known.completion_tokens or 0,
@@ -52,6 +60,8 @@ class Journaled:
                 model=known.model,
                 cached=True,
             )
+            self._told(answer)
+            return answer
         if key in self._failed:
             raise _failure(self._failed[key] or "")
         started = time.perf_counter()
@@ -72,6 +82,7 @@ class Journaled:
                 seconds=answer.seconds,
             )
         )
+        self._told(answer)
         return answer
 
     def _record_failure(

@@ -28,7 +28,7 @@ FIGURES = "figures"
 MAX_IMAGE_BYTES = 12_000_000
 """A rendered episode larger than this stays a file beside the page."""
 
-_CHARTS: dict[str, tuple[Callable[[RunData], bool], Painter]] = {
+CHARTS: dict[str, tuple[Callable[[RunData], bool], Painter]] = {
     "holdout": (figures.has_holdout, figures.holdout),
     "term_shares": (figures.has_shares, figures.term_shares),
     "learning_curves": (figures.has_curves, figures.learning_curves),
@@ -73,7 +73,7 @@ class _Charts:
         self.missing: str | None = None
 
     def __call__(self, name: str, alternative: str, caption: str) -> str:
-        wanted, painter = _CHARTS[name]
+        wanted, painter = CHARTS[name]
         if self.missing is not None or not wanted(self._data):
             return ""
         try:

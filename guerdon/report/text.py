@@ -115,7 +115,7 @@ def duration(seconds: float | None) -> str:
     """Seconds in the largest two units that fit.
 
     >>> duration(4000.0), duration(75.0), duration(2.5)
-    ('1 h 7 min', '1 min 15 s', '2.5 s')
+    ('1 h 6 min', '1 min 15 s', '2.5 s')
     """
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         return NOT_MEASURED

@@ -1,5 +1,6 @@
 """A tiny task whose episodes can be counted by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -70,3 +71,4 @@ TASK = make_task()
 RAISES = make_task("raises")
 NAN_REWARD = make_task("nan reward")
 NAN_OBSERVATION = make_task("nan observation")
+NAN_FITNESS = replace(TASK, fitness=lambda episode: float("nan"))

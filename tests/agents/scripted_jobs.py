@@ -84,7 +84,10 @@ def _note(path: Path, child: int) -> None:
         json.dumps(
             {
                 "pids": [os.getpid(), *([child] if child else [])],
-                "environment": [*environment.split("\0"), *map(str, os.environ.items())],
+                "environment": [
+                    *environment.split("\0"),
+                    *map(str, os.environ.items()),
+                ],
                 "threads": os.environ.get("OMP_NUM_THREADS"),
             }
         )

@@ -202,7 +202,9 @@ def test_a_killed_controller_leaves_no_process_behind(
     assert len(pids) == 3
     controller.kill()
     assert wait_until(lambda: not any(alive(pid) for pid in pids))
-    assert not [line for line in notes[0]["environment"] if "not-for-workers" in str(line)]
+    assert not [
+        line for line in notes[0]["environment"] if "not-for-workers" in str(line)
+    ]
     assert notes[0]["threads"] == "1"
 
 

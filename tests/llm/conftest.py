@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -142,6 +143,20 @@ def _no_keys_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ask(text: str = "hi", **kwargs: Any) -> Request:
     return Request((Message("user", text),), **kwargs)
+
+
+def gone(pid: int, seconds: float = 5.0) -> bool:
+    """Whether a process ends within some seconds; a zombie has ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        shown = subprocess.run(
+            ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, check=False
+        )
+        state = shown.stdout.strip()
+        if not state or state.startswith(b"Z"):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 class Fake:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from guerdon.llm.client import ModelError
 from guerdon.llm.embedded import Embedded, main, open_embedded
 from guerdon.llm.weights import MODELS
 
-from .conftest import ROOT, ask
+from .conftest import ROOT, ask, gone
 
 SMOL = MODELS["smol"]
 
@@ -76,16 +75,6 @@ def make(tmp_path: Path) -> Iterator[Make]:
     yield build
     for chat in chats:
         chat.close()
-
-
-def gone(pid: int) -> bool:
-    for _ in range(100):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_server_starts_at_the_first_request_and_ends_at_close(make: Make) -> None:

@@ -6,14 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from .conftest import ROOT
+from .conftest import ROOT, gone
 
 LIBRARY = """
 import json
@@ -107,11 +106,7 @@ os.kill(os.getpid(), 9)
     )
     server, sleeper = map(int, parent.stdout.split())
     try:
-        for _ in range(100):
-            if not Path(f"/proc/{server}").exists():
-                break
-            time.sleep(0.05)
-        assert Path(f"/proc/{sleeper}").exists()
-        assert not Path(f"/proc/{server}").exists()
+        assert gone(server)
+        assert not gone(sleeper, 0.1)
     finally:
         os.kill(sleeper, 9)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from synthetic_run import CONFIG, training
 
 from guerdon.extras import MissingExtra
 from guerdon.journal import CandidateRecord, Journal, JournalError
@@ -24,68 +25,20 @@ from guerdon.report.sections import headline
 RunFolder = Callable[..., Path]
 
 ALLOWED = frozenset(
-    [
-        "html",
-        "head",
-        "meta",
-        "title",
-        "style",
-        "body",
-        "header",
-        "main",
-        "footer",
-        "nav",
-        "section",
-        "h1",
-        "h2",
-        "h3",
-        "p",
-        "a",
-        "dl",
-        "div",
-        "dt",
-        "dd",
-        "small",
-        "table",
-        "thead",
-        "tbody",
-        "tr",
-        "th",
-        "td",
-        "figure",
-        "figcaption",
-        "picture",
-        "source",
-        "img",
-        "pre",
-        "code",
-        "span",
-        "details",
-        "summary",
-        "strong",
-        "q",
-    ]
+    re.findall(
+        r"\w+",
+        """html head meta title style body header main footer nav section h1 h2 h3 p a
+        dl div dt dd small table thead tbody tr th td figure figcaption picture source
+        img pre code span details summary strong q""",
+    )
 )
 EMPTY = {"meta", "source", "img"}
 ATTRIBUTES = frozenset(
-    [
-        "lang",
-        "charset",
-        "http-equiv",
-        "content",
-        "name",
-        "class",
-        "href",
-        "id",
-        "scope",
-        "colspan",
-        "media",
-        "srcset",
-        "src",
-        "alt",
-        "aria-label",
-        "tabindex",
-    ]
+    re.findall(
+        r"[\w-]+",
+        """lang charset http-equiv content name class href id scope colspan media
+        srcset src alt aria-label tabindex""",
+    )
 )
 
 
@@ -147,8 +100,8 @@ def report_json(folder: Path) -> dict[str, object]:
 # A finished run ---------------------------------------------------------------------
 
 
-def test_a_finished_run_is_told_in_one_sentence(run_folder: RunFolder) -> None:
-    assert headline(RunData(run_folder())) == (
+def test_a_finished_run_is_told_in_one_sentence(finished_run: Path) -> None:
+    assert headline(RunData(finished_run)) == (
         "On guerdon/DoorKey-8x8-v0, an agent trained with the reward that this search "
         "found reaches a true score of 0.912 (0.872 to 0.952) on 5 fresh seeds, "
         "against 0.15 (0.05 to 0.25) with the sparse reward and 0.55 (0.35 to 0.75) "
@@ -156,8 +109,8 @@ def test_a_finished_run_is_told_in_one_sentence(run_folder: RunFolder) -> None:
     )
 
 
-def test_the_page_shows_every_section_in_order(run_folder: RunFolder) -> None:
-    page = read(write_report(run_folder()))
+def test_the_page_shows_every_section_in_order(finished_run: Path) -> None:
+    page = read(finished_run / "report.html")
     assert page.ids == [link.removeprefix("#") for link in page.links]
     assert page.ids == [
         "holdout",
@@ -193,36 +146,35 @@ def test_the_page_shows_every_section_in_order(run_folder: RunFolder) -> None:
     assert "unfinished" not in page.text
 
 
-def test_the_page_needs_no_network_and_runs_nothing(run_folder: RunFolder) -> None:
-    text = write_report(run_folder()).read_text("utf-8")
+def test_the_page_needs_no_network_and_runs_nothing(finished_run: Path) -> None:
+    text = (finished_run / "report.html").read_text("utf-8")
     outside = re.sub(r"data:image/[a-z+]+;base64,[A-Za-z0-9+/=]*", "", text)
     assert "default-src 'none'" in outside
     assert not re.search(r"https?://|//[a-z]|url\(|@import|javascript:", outside)
 
 
-def test_charts_are_inline_in_four_looks_and_on_the_disk(run_folder: RunFolder) -> None:
-    folder = run_folder()
-    page = read(write_report(folder))
+def test_charts_are_inline_in_four_looks_and_on_the_disk(finished_run: Path) -> None:
+    page = read(finished_run / "report.html")
     charts = ["holdout", "learning_curves", "term_shares", "true_against_designed"]
     assert len(page.images) == len(charts)
     for image in page.images:
         assert image["alt"]
         content = base64.b64decode(str(image["src"]).partition(",")[2])
         assert b"<svg" in content
-    files = sorted((folder / "figures").iterdir())
+    files = sorted((finished_run / "figures").iterdir())
     assert [path.name for path in files] == [f"{name}.png" for name in charts]
     for path in files:
         with Image.open(path) as picture:
             assert picture.width > 1000
 
 
-def test_the_journal_is_only_read(run_folder: RunFolder) -> None:
-    folder = run_folder()
+@pytest.mark.usefixtures("without_charts")
+def test_the_journal_is_only_read(copy_of_run: Path) -> None:
+    folder = copy_of_run
     before = hashlib.sha256((folder / "journal.sqlite").read_bytes()).digest()
     write_report(folder)
     assert hashlib.sha256((folder / "journal.sqlite").read_bytes()).digest() == before
     assert sorted(path.name for path in folder.iterdir()) == [
-        "figures",
         "journal.lock",
         "journal.sqlite",
         "report.html",
@@ -230,6 +182,7 @@ def test_the_journal_is_only_read(run_folder: RunFolder) -> None:
     ]
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_a_report_can_be_written_while_the_run_holds_its_journal(
     run_folder: RunFolder,
 ) -> None:
@@ -240,19 +193,15 @@ def test_a_report_can_be_written_while_the_run_holds_its_journal(
     assert "4 rounds are complete" in page.text
 
 
-def test_equal_runs_give_equal_pages(
-    run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = run_folder()
-    monkeypatch.setattr("guerdon.report.data.time.time", lambda: 0.0)
-    first = write_report(folder).read_bytes()
-    assert write_report(folder).read_bytes() == first
+def test_equal_runs_give_equal_pages(finished_run: Path, copy_of_run: Path) -> None:
+    first = (finished_run / "report.html").read_text("utf-8")
+    again = write_report(copy_of_run).read_text("utf-8")
+    written = re.compile(r" on \d{4}-\d\d-\d\d \d\d:\d\d")
+    assert written.sub("", again) == written.sub("", first)
 
 
-def test_the_json_holds_the_numbers_of_the_page(run_folder: RunFolder) -> None:
-    folder = run_folder()
-    write_report(folder)
-    found = report_json(folder)
+def test_the_json_holds_the_numbers_of_the_page(finished_run: Path) -> None:
+    found = report_json(finished_run)
     assert found["finished"] is True
     assert found["winner"] == "r2-c01"
     rows = {row["id"]: row for row in found["holdout"]}  # type: ignore[attr-defined]
@@ -266,8 +215,8 @@ def test_the_json_holds_the_numbers_of_the_page(run_folder: RunFolder) -> None:
     assert states.count("trained") == 19
 
 
-def test_selection_scores_leave_out_the_holdout(run_folder: RunFolder) -> None:
-    data = RunData(run_folder())
+def test_selection_scores_leave_out_the_holdout(finished_run: Path) -> None:
+    data = RunData(finished_run)
     winner = data.find("r2-c01")
     assert winner is not None
     assert winner.fitness is not None
@@ -281,8 +230,8 @@ def test_selection_scores_leave_out_the_holdout(run_folder: RunFolder) -> None:
     assert len(data.shown_trainings("r2-c01")) == 5
 
 
-def test_a_rendered_episode_is_inlined_by_its_bytes(run_folder: RunFolder) -> None:
-    folder = run_folder()
+def test_a_rendered_episode_is_inlined_by_its_bytes(failed_run: Path) -> None:
+    folder = failed_run
     (folder / "figures").mkdir()
     film = folder / "figures" / "winner.gif"
     Image.new("RGB", (8, 8), "red").save(film)
@@ -296,6 +245,7 @@ def test_a_rendered_episode_is_inlined_by_its_bytes(run_folder: RunFolder) -> No
 # Unfinished and failed runs ---------------------------------------------------------
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_an_unfinished_run_says_so_and_shows_the_best_so_far(
     run_folder: RunFolder,
 ) -> None:
@@ -315,9 +265,8 @@ def test_a_run_that_has_only_begun_has_a_report(tmp_path: Path) -> None:
     assert page.images == []
 
 
-def test_a_holdout_under_way_is_shown_with_what_there_is(run_folder: RunFolder) -> None:
-    folder = run_folder()
-    data = RunData(folder)
+def test_a_holdout_under_way_is_shown_with_what_there_is(finished_run: Path) -> None:
+    data = RunData(finished_run)
     data.finished, data.summary = False, {}
     rows = {row.id: row for row in data.holdout}
     assert rows["sparse"].fitness is not None
@@ -349,13 +298,13 @@ def test_a_folder_without_a_journal_is_refused_untouched(tmp_path: Path) -> None
 
 
 def test_without_matplotlib_the_page_has_its_tables_and_says_how_to_get_charts(
-    run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    copy_of_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def absent(module: str, extra: str) -> None:
         raise MissingExtra(f"{module} is not installed: pip install 'guerdon[{extra}]'")
 
     monkeypatch.setattr(look, "require", absent)
-    page = read(write_report(run_folder()))
+    page = read(write_report(copy_of_run))
     assert "No charts: matplotlib is not installed" in page.text
     assert "pip install 'guerdon[report]'" in page.text
     assert "best of N, no reflection 0.78" in page.text
@@ -375,8 +324,6 @@ def test_hostile_text_is_shown_and_does_nothing(run_folder: RunFolder) -> None:
 
 
 def test_names_that_are_no_names_do_not_break_a_chart(tmp_path: Path) -> None:
-    from conftest import CONFIG, training
-
     wild = ["$\\frac{", "_hidden", "\u202e漢字🙂", "x" * 5000, "a\nb", "<b>&"]
     with Journal.create(tmp_path / "run", CONFIG) as journal:
         for slot, name in enumerate(wild):
@@ -399,10 +346,9 @@ def test_names_that_are_no_names_do_not_break_a_chart(tmp_path: Path) -> None:
     assert "1 back absent not in the journal" in page.text
 
 
-def test_secrets_in_a_configuration_are_hidden(run_folder: RunFolder) -> None:
-    folder = run_folder()
-    page = write_report(folder).read_text("utf-8")
-    assert "sk-do-not-show" not in page + (folder / "report.json").read_text()
+def test_secrets_in_a_configuration_are_hidden(finished_run: Path) -> None:
+    page = (finished_run / "report.html").read_text("utf-8")
+    assert "sk-do-not-show" not in page + (finished_run / "report.json").read_text()
     assert "(hidden)" in page
 
 
@@ -417,11 +363,11 @@ def test_importing_the_report_loads_neither_matplotlib_nor_torch() -> None:
     assert answer.stdout == "[]\n"
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_a_page_is_replaced_whole(
-    run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    failed_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = run_folder(finished=False)
-    path = write_report(folder)
+    path = write_report(failed_run)
     before = path.read_bytes()
 
     def full_disk(*args: object) -> None:
@@ -429,5 +375,5 @@ def test_a_page_is_replaced_whole(
 
     monkeypatch.setattr(build.os, "replace", full_disk)
     with pytest.raises(OSError, match="no space left"):
-        write_report(folder)
+        write_report(failed_run)
     assert path.read_bytes() == before

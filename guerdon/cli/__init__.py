@@ -1,0 +1,5 @@
+"""The command line: ``guerdon tasks | check | search | train | evaluate | ...``."""
+
+from guerdon.cli.main import main
+
+__all__ = ["main"]

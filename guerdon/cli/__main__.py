@@ -1,0 +1,8 @@
+"""``python -m guerdon.cli``."""
+
+import sys
+
+from guerdon.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,317 @@
+"""The commands. Each is a plain function; its help text is its docstring."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+
+from guerdon.cli import show
+
+TaskName = Annotated[str, tyro.conf.arg(metavar="TASK")]
+Algo = Literal["ppo", "sac"]
+
+
+def tasks(task: tyro.conf.Positional[str] = "", /, *, json: bool = False) -> int:
+    """List the tasks, or show one as a language model would see it.
+
+    Args:
+        task: a registered id or module:object; all tasks are listed without it.
+        json: print JSON instead of a table.
+    """
+    from guerdon.envs import load_task
+    from guerdon.envs import tasks as all_tasks
+
+    if not task:
+        found = all_tasks()
+        if json:
+            _print_json([show.task_row(t) for t in found])
+        else:
+            show.task_table(found)
+        return 0
+    one = load_task(task)
+    if json:
+        _print_json(show.task_details(one))
+    else:
+        show.task_page(one)
+    return 0
+
+
+def check(
+    file: tyro.conf.Positional[Path], /, *, task: TaskName, json: bool = False
+) -> int:
+    """Type-check a reward program, dry-run it on logged transitions and describe it.
+
+    Args:
+        file: a text file with a program in the reward language.
+        task: a registered id or module:object.
+        json: print JSON instead of a table.
+
+    Exit status 1 when the program is refused.
+    """
+    from guerdon.envs import load_task
+    from guerdon.reward_design.language import Rejected, parse, to_source
+    from guerdon.reward_design.search import collect, screen
+    from guerdon.types import Failure
+
+    one = load_task(task)
+    text = _read_program(file)
+    try:
+        tree = parse(text, one.layout, one.action)
+    except Rejected as error:
+        return _refused(file, error.failure, json)
+    bank = collect(one)
+    screened = screen(tree, bank)
+    if isinstance(screened, Failure):
+        return _refused(file, screened, json)
+    described = {
+        "ok": True,
+        "task": one.id,
+        "terms": list(tree.names),
+        "params": dict(tree.params),
+        "operations": tree.size,
+        "registers": tree.uses_registers,
+        "transitions": bank.size,
+        "episodes": len(bank.episodes),
+        **screened.screening.as_json(),
+        "program": to_source(tree),
+    }
+    if json:
+        _print_json(described)
+    else:
+        show.check_page(described)
+    return 0
+
+
+def _refused(file: Path, failure: Any, as_json: bool) -> int:
+    if as_json:
+        _print_json({"ok": False, "failure": asdict(failure)})
+    else:
+        place = f"{file}:{failure.line}" if failure.line else str(file)
+        Console(stderr=True).print(
+            f"{place}: {failure.kind}: {failure.reason}", markup=False, soft_wrap=True
+        )
+    return 1
+
+
+def _read_program(file: Path) -> str:
+    from guerdon.reward_design.language.parse import MAX_TEXT
+
+    with file.open("rb") as opened:
+        data = opened.read(4 * MAX_TEXT + 1)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise ValueError(
+            f"{file}: expected text in UTF-8 with a reward program"
+        ) from None
+
+
+def search(
+    task: tyro.conf.Positional[TaskName],
+    /,
+    *,
+    out: Path,
+    llm: str = "embedded",
+    candidates: int = 12,
+    rounds: int = 3,
+    steps: int = 100_000,
+    seeds: int = 5,
+    search_seeds: int = 1,
+    finalists: int = 3,
+    final_seeds: int = 2,
+    eval_episodes: int = 32,
+    algo: Algo | None = None,
+    seed: int = 0,
+    workers: int = 0,
+    budget_tokens: int | None = None,
+    budget_usd: float | None = None,
+    json: bool = False,
+) -> int:
+    """Search a reward, or go on with the search that a folder holds.
+
+    Args:
+        task: a registered id or module:object.
+        out: the run folder; a run in it is resumed, a finished one is read.
+        llm: openai:MODEL, http(s)://HOST:PORT/v1#MODEL, embedded[:coder-1.5b |
+            coder-0.5b | smol], sampler (no model), replay:FILE or scripted:FILE.
+        candidates: programs trained in each round.
+        rounds: rounds of proposing, training and reflecting.
+        steps: environment steps of every training.
+        seeds: fresh training seeds of the holdout; five or more for a claim.
+        search_seeds: training seeds of every candidate during the rounds.
+        finalists: best candidates that get more seeds.
+        final_seeds: most additional seeds of a finalist.
+        eval_episodes: episodes of the trusted evaluation after each training.
+        algo: ppo or sac; by default what the task's recipe says.
+        seed: seed of everything that the search draws.
+        workers: training processes at a time; 0 for one per core.
+        budget_tokens: most tokens of the language model.
+        budget_usd: most US dollars of the language model.
+        json: print only a JSON summary.
+    """
+    from guerdon.cli.progress import observed_search
+    from guerdon.run import Resources, RunConfig
+
+    config = RunConfig(
+        task=task,
+        llm=llm,
+        candidates=candidates,
+        rounds=rounds,
+        steps=steps,
+        seeds=seeds,
+        search_seeds=search_seeds,
+        finalists=finalists,
+        final_seeds=final_seeds,
+        eval_episodes=eval_episodes,
+        algo=algo,
+        seed=seed,
+    )
+    resources = Resources(
+        workers=workers or _cores(),
+        budget_tokens=budget_tokens,
+        budget_usd=budget_usd,
+    )
+    summary = observed_search(config, out, resources, quiet=json)
+    summary = {**summary, "report": str(out / "report.html")}
+    if json:
+        _print_json(summary)
+    else:
+        show.search_summary(summary)
+    return 0
+
+
+def _cores() -> int:
+    import os
+
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def train(
+    task: tyro.conf.Positional[TaskName],
+    /,
+    *,
+    reward: str = "sparse",
+    base: Literal["sparse", "none"] = "sparse",
+    algo: Algo | None = None,
+    steps: int = 100_000,
+    seed: int = 0,
+    eval_episodes: int = 32,
+    out: Path | None = None,
+    json: bool = False,
+) -> int:
+    """Train one agent with a reward and report its true score.
+
+    Args:
+        task: a registered id or module:object.
+        reward: sparse, human, or a file with a program in the reward language.
+        base: what a program's terms are added to: the task's sparse reward, or none.
+        algo: ppo or sac; by default what the task's recipe says.
+        steps: environment steps.
+        seed: seed of weights, environments and exploration.
+        eval_episodes: episodes of the evaluation afterwards.
+        out: folder for weights, recorded episodes and result.json.
+        json: print JSON instead of a table.
+    """
+    from guerdon.cli.progress import observed_training
+    from guerdon.run import train_one
+
+    text = reward
+    if reward not in ("sparse", "human"):
+        if not Path(reward).is_file():
+            raise ValueError(
+                f"reward {reward!r}: expected sparse, human, or an existing file"
+            )
+        text = _read_program(Path(reward))
+    outcome = observed_training(
+        lambda progress: train_one(
+            task,
+            text,
+            base=base,
+            algo=algo,
+            steps=steps,
+            seed=seed,
+            eval_episodes=eval_episodes,
+            out=out,
+            progress=progress,
+        ),
+        quiet=json,
+    )
+    if json:
+        _print_json(outcome)
+    else:
+        show.training_page(outcome)
+    return 1 if outcome.get("failure") else 0
+
+
+def evaluate(
+    task: tyro.conf.Positional[TaskName],
+    /,
+    *,
+    policy: Path,
+    episodes: int = 64,
+    seed: int = 3_000_000,
+    json: bool = False,
+) -> int:
+    """Play fresh episodes with trained weights and report the true score.
+
+    Args:
+        task: a registered id or module:object.
+        policy: a .safetensors file of guerdon train or of a run folder.
+        episodes: number of episodes.
+        seed: seed of the first episode.
+        json: print JSON instead of a table.
+    """
+    from guerdon.run import evaluate_policy
+
+    result = evaluate_policy(task, policy, episodes=episodes, seed=seed)
+    if json:
+        _print_json(result)
+    else:
+        show.training_page(result)
+    return 0
+
+
+def report(folder: tyro.conf.Positional[Path], /, *, json: bool = False) -> int:
+    """Write the report of a run folder again, finished or not.
+
+    Args:
+        folder: the run folder.
+        json: print the report's data instead of its path.
+    """
+    from guerdon.report import write_report
+
+    path = write_report(folder)
+    if json:
+        print((folder / "report.json").read_text())
+    else:
+        print(path)
+    return 0
+
+
+def doctor(*, json: bool = False) -> int:
+    """Show versions, extras, processors and weights, and whether a search can run.
+
+    Args:
+        json: print JSON instead of a table.
+
+    Exit status 1 when a search cannot run here.
+    """
+    from guerdon.cli.doctor import examine
+
+    found = examine()
+    if json:
+        _print_json(found)
+    else:
+        show.doctor_page(found)
+    return 0 if found["ok"] else 1
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, allow_nan=False, default=str))

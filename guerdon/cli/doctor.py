@@ -1,0 +1,90 @@
+"""What this machine has for a search; looked up, not guessed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+EXTRAS = {
+    "torch": "torch",
+    "stable-baselines3": "sb3",
+    "safetensors": "sb3",
+    "numba": "grid",
+    "minigrid": "minigrid",
+    "box2d": "box2d",
+    "mujoco": "mujoco",
+    "openai": "llm",
+    "xllamacpp": "embedded",
+    "matplotlib": "report",
+}
+"""Distributions and the extra that brings each of them."""
+
+NEEDED = ("torch", "stable-baselines3", "safetensors")
+"""What a search cannot do without."""
+
+
+def examine() -> dict[str, Any]:
+    """One row for everything that was looked at.
+
+    Returns:
+        ``{"ok": bool, "checks": [{"name", "ok", "detail"}]}``; ``ok`` says whether a
+        search can run here.
+    """
+    rows = [
+        _row("python", True, f"{platform.python_version()} on {platform.platform()}"),
+        _row("processors", True, str(_cores())),
+        _memory(),
+    ]
+    missing = []
+    for name, extra in {"numpy": "", "gymnasium": "", "scipy": "", **EXTRAS}.items():
+        try:
+            rows.append(_row(name, True, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+            detail = f"not installed: pip install 'guerdon[{extra}]'"
+            rows.append(_row(name, False, detail))
+    if "torch" not in missing:
+        rows.append(_gpu())
+    rows += _weights()
+    return {"ok": not set(NEEDED) & set(missing), "checks": rows}
+
+
+def _row(name: str, ok: bool, detail: str) -> dict[str, Any]:
+    return {"name": name, "ok": ok, "detail": detail}
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory() -> dict[str, Any]:
+    from guerdon.llm.embedded import free_memory
+
+    free = free_memory()
+    if free is None:
+        return _row("free memory", False, "cannot be read on this platform")
+    return _row("free memory", free > 2 << 30, f"{free / (1 << 30):.1f} GiB")
+
+
+def _gpu() -> dict[str, Any]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return _row("GPU", False, "none that torch can use; not needed")
+    return _row("GPU", True, torch.cuda.get_device_name(0))
+
+
+def _weights() -> list[dict[str, Any]]:
+    from guerdon.llm.weights import MODELS, model_folder
+
+    rows = []
+    for name, model in MODELS.items():
+        path = model_folder() / model.filename
+        here = path.is_file() and path.stat().st_size == model.size
+        absent = f"not fetched yet; {model.size >> 20} MiB at first use"
+        rows.append(_row(f"weights of {name}", here, str(path) if here else absent))
+    return rows

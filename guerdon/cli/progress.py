@@ -1,0 +1,213 @@
+"""Live progress of a search or a training, on stderr."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from guerdon.agents.statistics import interval
+from guerdon.journal import TrainingRecord
+from guerdon.run import Resources, RunConfig, run_search
+
+PROMPT_TOKENS = 1300
+ANSWER_TOKENS = 250
+"""A usual prompt and answer, for the estimate before a run."""
+
+
+@dataclass
+class _State:
+    """What the live display shows."""
+
+    config: RunConfig
+    workers: int
+    phase: str = "starting"
+    proposed: int = 0
+    failed: int = 0
+    trained: int = 0
+    seconds: list[float] = field(default_factory=list)
+    scores: dict[str, list[float]] = field(default_factory=dict)
+    tokens: int = 0
+    calls_failed: int = 0
+    shares: list[float] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    def see(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Take in one event of the run."""
+        if kind == "phase":
+            self.phase = str(data["name"])
+        elif kind == "round":
+            self.phase = f"round {data['number']} of {self.config.rounds}"
+        elif kind == "candidate":
+            self.proposed += 1
+            self.failed += data["failure"] is not None
+        elif kind == "trained":
+            self._trained(data["record"])
+        elif kind == "training":
+            self.shares = list(data["shares"])
+        elif kind == "called":
+            self.tokens += int(data["tokens"])
+        elif kind == "model_failed":
+            self.calls_failed += 1
+        elif kind == "weights":
+            self.phase = f"fetching the model, {data['done'] / data['total']:.0%}"
+
+    def _trained(self, record: TrainingRecord) -> None:
+        self.trained += 1
+        self.failed += record.failure is not None
+        if record.wall_seconds is not None:
+            self.seconds.append(record.wall_seconds)
+        if record.result is not None and record.purpose == "search":
+            score = float(record.result["fitness"])
+            self.scores.setdefault(record.candidate, []).append(score)
+
+    @property
+    def planned(self) -> int:
+        """Trainings of the whole run, at most."""
+        c = self.config
+        rounds = c.rounds * c.candidates * c.search_seeds
+        return rounds + c.finalists * c.final_seeds + 4 * c.seeds
+
+    def left(self) -> float | None:
+        """Seconds that are left, from the trainings so far."""
+        if not self.seconds:
+            return None
+        mean = sum(self.seconds) / len(self.seconds)
+        open_share = sum(1.0 - s for s in self.shares)
+        waiting = max(0.0, self.planned - self.trained - len(self.shares))
+        return mean * (waiting + open_share) / max(1, self.workers)
+
+    def best(self) -> str:
+        """Best true score so far, with its interval over the candidates' seeds."""
+        if not self.scores:
+            return "no score yet"
+        name = max(self.scores, key=lambda n: sum(self.scores[n]) / len(self.scores[n]))
+        found = interval(self.scores[name])
+        if found.n == 1:
+            return f"{found.value:.3g} by {name} (one seed)"
+        return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}] by {name}"
+
+    def render(self) -> Group:
+        """The display."""
+        left = self.left()
+        ends = "unknown" if left is None else f"about {_clock(left)}"
+        bars = "  ".join(f"{share:3.0%}" for share in self.shares) or "none"
+        lines = [
+            f"{self.config.task}  {self.phase}",
+            f"candidates: {self.proposed} proposed, {self.failed} failed, "
+            f"{self.trained} of at most {self.planned} trainings done",
+            f"under way: {bars}",
+            f"best true score: {self.best()}",
+            f"model: {self.tokens:,} tokens, {self.calls_failed} failed calls",
+            f"time: {_clock(time.monotonic() - self.started)}, left: {ends}",
+        ]
+        return Group(*(Text(line) for line in lines))
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def observed_search(
+    config: RunConfig, out: Path, resources: Resources, *, quiet: bool
+) -> dict[str, Any]:
+    """``run_search`` with an estimate before and a live display during the run."""
+    console = Console(stderr=True, quiet=quiet)
+    state = _State(config, resources.workers)
+    console.print(_estimate(config, resources), soft_wrap=True)
+    try:
+        with Live(console=console, refresh_per_second=4, transient=True) as live:
+
+            def observe(kind: str, data: Mapping[str, Any]) -> None:
+                state.see(kind, data)
+                live.update(state.render())
+                if not console.is_terminal and kind == "trained":
+                    console.print(_line(state, data["record"]), soft_wrap=True)
+
+            return run_search(config, out, resources, observe)
+    except KeyboardInterrupt:
+        words = _resume(config, out)
+        Console(stderr=True).print(
+            "interrupted; everything finished so far is kept. To go on, run\n  "
+            f"{escape(words)}",
+            soft_wrap=True,
+        )
+        raise
+
+
+def _line(state: _State, record: TrainingRecord) -> str:
+    """One line per training, where there is no terminal to draw on."""
+    if record.result is None:
+        words = f"failed ({record.failure})"
+    else:
+        result = record.result
+        words = f"true score {result['fitness']:.3g}, solved {result['success']:.0%}"
+    return escape(
+        f"{_clock(time.monotonic() - state.started)}  {state.phase}  "
+        f"{record.candidate} seed {record.seed}: {words}"
+    )
+
+
+def _estimate(config: RunConfig, resources: Resources) -> str:
+    """What the run may cost, before anything is spent."""
+    state = _State(config, resources.workers)
+    words = (
+        f"{config.task}: at most {state.planned} trainings of {config.steps:,} steps"
+    )
+    if config.llm == "sampler":
+        return words + ", no language model"
+    calls = config.rounds * config.candidates
+    tokens = calls * (PROMPT_TOKENS + ANSWER_TOKENS)
+    words += f", at most {calls} model calls or some {tokens:,} tokens"
+    price = _price(config.llm)
+    if price is not None:
+        usd = price.usd(calls * PROMPT_TOKENS, calls * ANSWER_TOKENS)
+        words += f" (${usd:.2f})"
+    elif config.llm.startswith(("openai:", "http")):
+        words += " (price not known)"
+    caps = []
+    if resources.budget_tokens is not None:
+        caps.append(f"{resources.budget_tokens:,} tokens")
+    if resources.budget_usd is not None:
+        caps.append(f"${resources.budget_usd:.2f}")
+    return words + (f"; capped at {' and '.join(caps)}" if caps else "")
+
+
+def _price(uri: str) -> Any:
+    from guerdon.llm.budget import find_price
+
+    return (
+        find_price(uri.removeprefix("openai:")) if uri.startswith("openai:") else None
+    )
+
+
+def _resume(config: RunConfig, out: Path) -> str:
+    """The command that goes on: all values that differ from the defaults."""
+    default = RunConfig(task=config.task)
+    words = ["guerdon", "search", config.task, "--out", str(out)]
+    for name in RunConfig.__dataclass_fields__:
+        value = getattr(config, name)
+        if value != getattr(default, name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def observed_training(
+    run: Callable[[Callable[[float], None]], dict[str, Any]], *, quiet: bool
+) -> dict[str, Any]:
+    """A single training with a bar."""
+    columns = (TextColumn("training"), BarColumn(), TimeRemainingColumn())
+    console = Console(stderr=True, quiet=quiet)
+    with Progress(*columns, console=console, transient=True) as bar:
+        shown = bar.add_task("training", total=1.0)
+        return run(lambda share: bar.update(shown, completed=share))

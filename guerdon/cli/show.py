@@ -1,0 +1,209 @@
+"""What the commands print for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.syntax import Syntax
+from rich.table import Table
+
+from guerdon.envs import Task
+
+console = Console()
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """A plain table of this command line's style."""
+    made = Table(title=title, box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        made.add_column(column)
+    return made
+
+
+def task_row(task: Task) -> dict[str, Any]:
+    """One line of ``guerdon tasks --json``."""
+    return {
+        "id": task.id,
+        "family": task.family,
+        "intent": task.intent,
+        "horizon": task.horizon,
+        "budget": task.budget,
+        "features": len(task.layout),
+        "extra": task.extra,
+    }
+
+
+def task_table(tasks: Sequence[Task]) -> None:
+    """All tasks, one a line."""
+    made = table("task", "family", "what the agent should achieve")
+    for task in tasks:
+        made.add_row(escape(task.id), task.family, escape(task.intent))
+    console.print(made)
+
+
+def task_details(task: Task) -> dict[str, Any]:
+    """``guerdon tasks ID --json``: what a model would see, as data."""
+    return {
+        **task_row(task),
+        "source": task.source,
+        "action": {
+            "kind": task.action.kind,
+            "size": task.action.size,
+            "names": list(task.action.names),
+        },
+        "features": [
+            {
+                "name": f.name,
+                "kind": f.kind,
+                "shape": list(f.shape),
+                "unit": f.unit,
+                "low": f.low if abs(f.low) < float("inf") else None,
+                "high": f.high if abs(f.high) < float("inf") else None,
+                "better": f.better,
+                "meaning": f.meaning,
+            }
+            for f in task.layout
+        ],
+        "rewards": {
+            name: {"source": reward.source, "origin": reward.origin}
+            for name, reward in task.rewards.items()
+        },
+    }
+
+
+def task_page(task: Task) -> None:
+    """One task as a language model would see it, and its reference rewards."""
+    from guerdon.reward_design.language.describe import action_line, feature_table
+
+    console.print(f"[bold]{escape(task.id)}[/]  {escape(task.intent)}")
+    console.print(
+        f"horizon {task.horizon} steps, usually reported at {task.budget:,} steps; "
+        f"{escape(task.source)}\n",
+        soft_wrap=True,
+    )
+    console.print(escape(action_line(task.action)), soft_wrap=True)
+    console.print(escape(feature_table(task.layout)), soft_wrap=True)
+    for name, reward in task.rewards.items():
+        console.print(f"\n[bold]{escape(name)} reward[/]: {escape(reward.origin)}")
+        if reward.source is not None:
+            program(reward.source)
+
+
+def program(source: str) -> None:
+    """A reward program in colour."""
+    console.print(
+        Syntax(source.rstrip(), "python", background_color="default", word_wrap=True)
+    )
+
+
+def check_page(found: Mapping[str, Any]) -> None:
+    """What ``guerdon check`` found out."""
+    shares = table("term", "share of the reward on logged steps")
+    for name in found["terms"]:
+        shares.add_row(escape(name), f"{found['shares'][name]:.0%}")
+    console.print(
+        f"valid: {len(found['terms'])} terms, {found['operations']} operations"
+    )
+    console.print(shares)
+    console.print(
+        f"on {found['transitions']:,} logged steps of {found['episodes']} episodes: "
+        f"from {found['low']:.4g} to {found['high']:.4g}, "
+        f"not zero on {found['active']:.0%} of them"
+    )
+    rank, preference, farming = (
+        "not measured" if found[name] is None else f"{found[name]:.2f}"
+        for name in ("rank", "preference", "farming")
+    )
+    console.print(
+        f"rank correlation with the true score: {rank}; better episodes preferred: "
+        f"{preference}"
+    )
+    console.print(
+        f"most that a failed episode collects: {farming} (solving pays about 1)"
+    )
+
+
+def _estimate(value: Mapping[str, Any] | None, percent: bool = False) -> str:
+    if value is None:
+        return "not measured"
+    scale, unit = (100.0, "%") if percent else (1.0, "")
+    centre, low, high = (scale * value[k] for k in ("value", "low", "high"))
+    digits = ".0f" if percent else ".3g"
+    return f"{centre:{digits}}{unit} [{low:{digits}}, {high:{digits}}]"
+
+
+_ROWS = {
+    "winner": "the winner",
+    "sparse": "sparse reward",
+    "human": "human-designed reward",
+    "best_of_n": "best of N, no reflection",
+}
+
+
+def search_summary(summary: Mapping[str, Any]) -> None:
+    """The end of a search: winner, holdout, who found what, and the report."""
+    winner = summary["winner"]
+    if winner is None:
+        console.print("No candidate could be trained; the report says why.")
+    else:
+        console.print(
+            f"\n[bold]winner[/] {winner['id']} by {winner['operator']}, "
+            f"round {winner['round']}"
+        )
+        program(winner["source"])
+    made = table("reward", "true score", "solved", "seeds")
+    for name, label in _ROWS.items():
+        row = summary["holdout"].get(name)
+        seeds = str(row["fitness"]["n"]) if row else "-"
+        made.add_row(
+            label,
+            _estimate(row and row["fitness"]),
+            _estimate(row and row["success"], percent=True),
+            seeds,
+        )
+    console.print(made)
+    if summary["human_normalised"]:
+        console.print(f"human-normalised: {_estimate(summary['human_normalised'])}")
+    for origin, words in (("model", "the model"), ("operators", "the operators")):
+        best = summary["by_origin"][origin]["best"]
+        score = "nothing" if best is None else f"{best['id']} at {best['fitness']:.3g}"
+        count = summary["by_origin"][origin]["candidates"]
+        console.print(f"best of {words} ({count} candidates): {score}")
+    if summary["failures"]:
+        words = ", ".join(f"{n} {kind}" for kind, n in summary["failures"].items())
+        console.print(f"failed candidates: {words}")
+    tokens = summary["tokens"]["prompt"] + summary["tokens"]["completion"]
+    console.print(
+        f"{tokens:,} tokens, {summary['cpu_seconds'] / 60:.1f} processor minutes of "
+        "training"
+    )
+    console.print(f"report: {summary['report']}", markup=False, soft_wrap=True)
+
+
+def training_page(found: Mapping[str, Any]) -> None:
+    """The true score of one training or evaluation."""
+    if found.get("failure"):
+        failure = found["failure"]
+        console.print(f"failed: {failure['kind']}: {failure['reason']}", markup=False)
+        return
+    console.print(f"true score: {_estimate(found['fitness'])}")
+    console.print(f"solved: {_estimate(found['success'], percent=True)}")
+    console.print(f"episodes: {found['episodes']}")
+    for name in ("weights", "seconds"):
+        if found.get(name) is not None:
+            console.print(f"{name}: {found[name]}", markup=False, soft_wrap=True)
+
+
+def doctor_page(found: Mapping[str, Any]) -> None:
+    """What is there, what is missing, and what to do about it."""
+    made = table("", "what", "found")
+    for row in found["checks"]:
+        mark = "[green]ok[/]" if row["ok"] else "[yellow]--[/]"
+        made.add_row(mark, escape(row["name"]), escape(row["detail"]))
+    console.print(made)
+    console.print(
+        "a search can run here" if found["ok"] else "a search cannot run here"
+    )
