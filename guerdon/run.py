@@ -573,7 +573,7 @@ def evaluate_policy(
 def _scores(fitness: Sequence[float], success: Sequence[bool]) -> dict[str, Any]:
     """Estimates over episodes."""
     return {
-        "fitness": interval(list(fitness))._asdict(),
+        "fitness": interval(list(fitness), trim=0.0)._asdict(),
         "success": share_interval([float(s) for s in success])._asdict(),
         "episodes": len(fitness),
     }

@@ -21,6 +21,7 @@ from guerdon.agents.encoders import OneHotGrid
 from guerdon.agents.environments import make_env
 from guerdon.agents.recipes import Recipe
 from guerdon.agents.training import TrainingJob
+from guerdon.envs.table import load_task
 from guerdon.envs.task import Task
 
 FORMAT = "guerdon-policy-1"
@@ -68,7 +69,7 @@ class TorchPolicy:
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would also queue a call for CUDA, each time anew.
             torch.default_generator.manual_seed(int(rng.integers(2**63)))
-            if getattr(self.network, "use_sde", False):
+            if getattr(_acting_part(self.network), "use_sde", False):
                 self.network.reset_noise(len(observations))  # type: ignore[operator]
             return self._act(observations, deterministic=False)
 
@@ -152,15 +153,15 @@ def save_policy(
     os.replace(partial, path)
 
 
-def load_policy(path: Path, task: Task) -> TorchPolicy:
+def load_policy(path: Path, task: Task | None = None) -> TorchPolicy:
     """Read what ``save_policy`` wrote.
 
     Args:
         path: the file.
-        task: the task that the policy acts in; gives the shapes of the network.
+        task: gives the shapes of the network; None for the task of the policy's job.
 
     Raises:
-        ValueError: for a file of another format or task, or weights that do not fit.
+        ValueError: for a file of another format, or weights that do not fit the task.
     """
     with safe_open(path, framework="pt") as file:
         header = json.loads((file.metadata() or {}).get("guerdon", "{}"))
@@ -173,7 +174,7 @@ def load_policy(path: Path, task: Task) -> TorchPolicy:
     recipe = Recipe(
         **header["recipe"] | {"net_arch": tuple(header["recipe"]["net_arch"])}
     )
-    network = _network(task, recipe)
+    network = _network(task or load_task(header["job"]["task"]), recipe)
     _load_weights(path, network, tensors)
     network.set_training_mode(False)
     if header["normalizer"] is None:

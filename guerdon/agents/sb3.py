@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,9 @@ Progress = Callable[[float], None]
 """Told the finished share of a training, 0 to 1, a few times a second."""
 
 PROGRESS_SECONDS = 0.25
+
+REASON_LENGTH = 500
+"""Characters of an error that a failure quotes; torch prints whole tensors."""
 
 NEVER = 2**62
 """A logging interval that no training reaches."""
@@ -174,7 +178,14 @@ def train(
     except NonFinite as error:
         return Failure("non_finite", str(error))
     except Exception as error:
-        return Failure("crashed", f"{type(error).__name__}: {error}")
+        return Failure("crashed", _where(error))
+
+
+def _where(error: Exception) -> str:
+    """An error in a line or two, with the place that raised it."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(frame.filename).name}:{frame.lineno}, {frame.name}"
+    return f"{type(error).__name__}: {str(error)[:REASON_LENGTH]} ({place})"
 
 
 def run_job(payload: bytes, folder: Path, progress: Progress) -> bytes:

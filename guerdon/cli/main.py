@@ -41,12 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = _task_first(list(sys.argv[1:] if arguments is None else arguments))
     try:
-        return tyro.extras.subcommand_cli_from_dict(
+        status: int = tyro.extras.subcommand_cli_from_dict(
             _COMMANDS,
             prog="guerdon",
             description="The workbench for reward design on Gymnasium.",
             args=words,
         )
+        return status
     except KeyboardInterrupt:
         return INTERRUPTED
     except (ValueError, KeyError, OSError, MissingExtra) as error:

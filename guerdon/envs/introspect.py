@@ -208,7 +208,7 @@ def _play(
         values = [info[key] for info in infos if key in info]
         # A key that sometimes holds something else could not be read at every step.
         if all(_is_column(key, value) for value in values):
-            columns[key] = [info.get(key, values[0] * 0) for info in infos]
+            columns[key] = [info.get(key, type(values[0])(0)) for info in infos]
     return observed, columns
 
 

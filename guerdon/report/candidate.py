@@ -14,7 +14,7 @@ from guerdon.types import Estimate, Failure
 REFERENCES = {
     "sparse": "sparse reward",
     "human": "human-designed reward",
-    "best-of-n": "best of N, no reflection",
+    "best-of-n": "best one without reflection",
 }
 """Ids of the rewards that the winner is compared with, in words."""
 

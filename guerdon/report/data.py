@@ -32,9 +32,12 @@ _COMMAND_FLAGS = (
     "rounds",
     "steps",
     "seeds",
-    "workers",
-    "budget_tokens",
-    "budget_usd",
+    "search_seeds",
+    "finalists",
+    "final_seeds",
+    "eval_episodes",
+    "algo",
+    "seed",
 )
 
 
@@ -47,6 +50,8 @@ class HoldoutRow:
     fitness: Estimate | None
     success: Estimate | None
     per_seed: tuple[float, ...]
+    failed: int
+    """Trainings that gave no score; they are in no mean, so they are told."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Maker:
     name: str
     origin: Origin
     candidates: int
-    valid: int | None
+    valid: int
     best: str | None
     fitness: float | None
 
@@ -103,6 +108,8 @@ class RunData:
             self.created = as_number(journal.meta("created"))
             self.command_given = journal.meta("command")
             self.episode = journal.meta("episode")
+            self._intent = journal.meta("intent")
+            self._selection = journal.meta("selection")
             self.trainings = journal.trainings()
             self.rounds: list[RoundRecord] = journal.rounds()
             self.totals = journal.totals()
@@ -133,7 +140,7 @@ class RunData:
     @property
     def intent(self) -> str | None:
         """What the agent should achieve, where it was recorded."""
-        found = self.summary.get("intent") or self.config.get("intent")
+        found = self.summary.get("intent") or self._intent
         return None if found is None else str(found)
 
     @property
@@ -154,25 +161,36 @@ class RunData:
     @cached_property
     def winner(self) -> Candidate | None:
         """The run's winner; the best so far while there is none."""
-        named = dig(self.summary, "winner", "id")
-        if self.finished:
-            return self._by_id.get(str(named)) if named is not None else None
+        named = dig(self.summary, "winner", "id") or dig(self._selection, "winner")
+        if self.finished or named is not None:
+            return self._by_id.get(str(named))
         return best_of(self.candidates)
+
+    @property
+    def best_of_n(self) -> str:
+        """Id of the best candidate that was written without any reflection."""
+        said = dig(self.summary, "best_of_n", "id")
+        return str(said or dig(self._selection, "best_of_n") or "best-of-n")
+
+    @property
+    def probability_best(self) -> float | None:
+        """Stated probability that the winner is the best of the finalists."""
+        return as_number(dig(self._selection, "probability"))
 
     def holdout_trainings(self, name: str) -> list[TrainingRecord]:
         """Fresh-seed trainings of one reward."""
-        return [
-            training
-            for training in self.trainings
-            if training.candidate == name and training.purpose == "holdout"
-        ]
+        return [t for t in self._trainings_of(name) if t.purpose == "holdout"]
+
+    def _trainings_of(self, name: str) -> list[TrainingRecord]:
+        own = self.best_of_n if name == "best-of-n" else name
+        return [t for t in self.trainings if t.candidate in (name, own)]
 
     def shown_trainings(self, name: str) -> list[TrainingRecord]:
         """Trainings that stand for a reward: fresh seeds where there are any."""
         fresh = [t for t in self.holdout_trainings(name) if t.result is not None]
         if fresh:
             return fresh
-        return [t for t in self.trainings if t.candidate == name]
+        return self._trainings_of(name)
 
     @cached_property
     def holdout(self) -> list[HoldoutRow]:
@@ -194,7 +212,8 @@ class RunData:
         if not isinstance(seeds, list):
             seeds = [_score(training, "fitness") for training in fresh]
         known = tuple(x for value in seeds if (x := as_number(value)) is not None)
-        return HoldoutRow(name, label, fitness, success, known)
+        failed = sum(training.result is None for training in fresh)
+        return HoldoutRow(name, label, fitness, success, known, failed)
 
     @cached_property
     def human_normalised(self) -> Estimate | None:
@@ -249,26 +268,10 @@ class RunData:
             "model": "the language model",
             "operators": "the search's own operators",
         }
-        makers = []
-        for origin, label in labels.items():
-            own = _maker(
-                label, origin, [c for c in self.candidates if c.origin == origin]
-            )
-            said = dig(self.summary, "by_origin", origin)
-            if isinstance(said, Mapping):
-                count = as_number(said.get("candidates"))
-                score = as_estimate(dig(said, "best", "fitness"))
-                best = dig(said, "best", "id")
-                own = Maker(
-                    label,
-                    origin,
-                    own.candidates if count is None else int(count),
-                    own.valid,
-                    own.best if best is None else str(best),
-                    own.fitness if score is None else score.value,
-                )
-            makers.append(own)
-        return makers
+        return [
+            _maker(label, origin, [c for c in self.candidates if c.origin == origin])
+            for origin, label in labels.items()
+        ]
 
     @cached_property
     def genealogy(self) -> list[tuple[int, Candidate | str]]:

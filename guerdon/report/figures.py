@@ -17,7 +17,7 @@ from guerdon.report.text import visible
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LABEL_CAP = 22
+_LABEL_CAP = 36
 
 
 # Holdout ----------------------------------------------------------------------------
@@ -73,7 +73,8 @@ def holdout(axes: Axes, data: RunData, look: Look) -> None:
 
 def has_shares(data: RunData) -> bool:
     """Whether the winner's terms were recorded during training."""
-    return _shares(data) is not None
+    shares = _shares(data)
+    return shares is not None and len(shares.steps) > 1
 
 
 def _shares(data: RunData) -> measure.Shares | None:
@@ -130,12 +131,14 @@ def learning_curves(axes: Axes, data: RunData, look: Look) -> None:
             color=look.grey,
             linewidth=1.0,
             alpha=0.75,
+            marker=_dot(line),
+            markersize=3,
             label="other candidates" if first else None,
         )
         first = False
     for name in ("sparse", "best-of-n", "human", "winner"):
         identity = winner if name == "winner" else name
-        if identity is None:
+        if identity is None or (name == "best-of-n" and data.best_of_n == winner):
             continue
         line = measure.curve(data.shown_trainings(identity), "fitness")
         if line is None:
@@ -151,6 +154,7 @@ def learning_curves(axes: Axes, data: RunData, look: Look) -> None:
             color=colour,
             linestyle=DASHES[name],
             linewidth=2.2,
+            marker=_dot(line),
             label=f"{_words(data, name)} ({seeds})",
         )
     axes.set_ylabel("True score per episode")
@@ -270,6 +274,11 @@ def _words(data: RunData, role: str) -> str:
     return WORDS.get(role, "other candidates")
 
 
+def _dot(line: measure.Curve) -> str:
+    """A marker for a curve that is too short to be seen as a line."""
+    return "o" if len(line.steps) < 3 else ""
+
+
 def _step_axis(axes: Axes) -> None:
     ticker = require("matplotlib.ticker", "report")
     axes.set_xlabel("Environment steps of training")
@@ -281,12 +290,14 @@ def _legend(axes: Axes, look: Look, reverse: bool = False) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if not handles:
         return
+    characters = 46 if look.narrow else 96
+    columns = max(1, min(4, characters // (8 + max(map(len, labels)))))
     axes.legend(
         handles[::-1] if reverse else handles,
         labels[::-1] if reverse else labels,
         loc="lower center",
         bbox_to_anchor=(0.5, 1.0),
-        ncols=2 if look.narrow else 4,
+        ncols=columns,
         frameon=False,
         labelcolor=look.ink,
         fontsize=9,
@@ -295,6 +306,6 @@ def _legend(axes: Axes, look: Look, reverse: bool = False) -> None:
 
 def _label(text: str, cap: int = _LABEL_CAP) -> str:
     """A name for a chart: short, one line, and only glyphs that the font has."""
-    short = " ".join(visible(text, cap).split())
+    short = " ".join(visible(text, cap).replace("…", "...").split())
     drawable = "".join(c if c.isprintable() and ord(c) < 256 else "?" for c in short)
     return f" {drawable}" if drawable.startswith("_") else drawable or "?"

@@ -86,7 +86,7 @@ WORDS = {
     "winner": "winner",
     "human": "human-designed",
     "sparse": "sparse",
-    "best-of-n": "best of N",
+    "best-of-n": "no reflection",
 }
 
 

@@ -155,14 +155,19 @@ def holdout(data: RunData, chart: Chart) -> str:
 
 def _holdout_row(found: HoldoutRow, data: RunData) -> str:
     winner = data.winner is not None and found.id == data.winner.id
-    label = f"{escape(found.label)}" + (f" {ident(found.id)}" if winner else "")
-    n = found.fitness.n if found.fitness else None
+    identity = data.best_of_n if found.id == "best-of-n" else found.id
+    label = escape(found.label)
+    if winner or identity != found.id:
+        label += f" {ident(identity)}"
+    n = NOT_MEASURED if found.fitness is None else str(found.fitness.n)
+    if found.failed:
+        n += f", {found.failed} failed"
     each = ", ".join(number(value, 2) for value in found.per_seed[:20])
     cells = [
         f'<th scope="row">{label}</th>',
         cell(interval(found.fitness)),
         cell(interval(found.success, as_percent=True)),
-        cell(NOT_MEASURED if n is None else str(n)),
+        cell(n),
         f"<td>{escape(each) if each else missing()}</td>",
     ]
     return f"<tr{' class=winner' if winner else ''}>{''.join(cells)}</tr>"
@@ -180,6 +185,11 @@ def winner(data: RunData, chart: Chart) -> str:
         f"{ident(record.id)}, made in round {record.round} by "
         f"{escape(record.operator, NAME_CAP)} ({_AUTHORS[data.winner.origin]})."
     )
+    if data.probability_best is not None:
+        made += (
+            f" After the finalists' extra seeds it is the best of them with "
+            f"probability {percent(data.probability_best)}."
+        )
     plan = f"<p>What its author wanted: <q>{escape(record.plan)}</q></p>"
     return (
         f"<p>{made}</p>{plan if record.plan else ''}"
@@ -249,7 +259,7 @@ def _maker(maker: Maker, origin: str = "") -> str:
         f'<th scope="row">{escape(maker.name, NAME_CAP)}</th>',
         f"<td>{origin}</td>" if origin else "",
         cell(str(maker.candidates)),
-        cell(NOT_MEASURED if maker.valid is None else str(maker.valid)),
+        cell(str(maker.valid)),
         cell(number(maker.fitness)),
         f"<td>{ident(maker.best) if maker.best else missing()}</td>",
     )

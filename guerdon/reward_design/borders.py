@@ -29,9 +29,9 @@ def namespace(array: Array) -> Any:
     >>> namespace(np.zeros(2)).__name__
     'numpy'
     """
-    if type(array).__module__.partition(".")[0] == "torch" or hasattr(
-        array, "__torch_function__"
-    ):
+    if isinstance(array, np.ndarray | np.generic):
+        return np
+    if hasattr(array, "__torch_function__"):
         return sys.modules["torch"]
     return np
 

@@ -107,6 +107,8 @@ def program(
             f"shaping.chain), got {type(transform).__name__}"
         )
 
+    count = len(merged.names)
+
     def init(spec: Spec) -> State:
         spec = spec._replace(terms=merged.names)
         changed = None if transform is None else transform.init(spec)
@@ -115,12 +117,15 @@ def program(
     def apply(state: State, batch: Batch) -> tuple[Designed, State]:
         remembered, changed = state
         raw, remembered = merged.apply(remembered, batch)
-        values = _settle(raw, batch, len(merged.names))
+        lead = tuple(np.shape(batch.reward))
+        values = _settle(raw, (*lead, count), batch.mask)
         reward = values
         if transform is not None:
             reward, changed = transform.apply(changed, batch, values)
             _refuse_broadcast(reward, values)
-        reward = _settle(total(batch, reward), batch, None)
+        if reward.ndim > len(lead):
+            reward = _sum(reward)
+        reward = _settle(reward, lead, batch.mask)
         return Designed(reward, values), (remembered, changed)
 
     tags = frozenset() if transform is None else transform.tags
@@ -215,6 +220,11 @@ def total(batch: Batch, r: Array) -> Array:
         raise ValueError(
             f"reward: expected shape {lead} or {lead} and an axis of terms, got {shape}"
         )
+    return _sum(r)
+
+
+def _sum(r: Array) -> Array:
+    """``(*L, m) -> (*L,)``, added up in the same order whatever the memory layout."""
     if namespace(r) is np:
         return np.add.reduce(np.ascontiguousarray(r), axis=-1)
     return r.contiguous().sum(-1)
@@ -239,26 +249,22 @@ def _refuse_broadcast(reward: Array, values: Array) -> None:
         )
 
 
-def _settle(values: Array, batch: Batch, width: int | None) -> Array:
+def _settle(values: Array, shape: tuple[int, ...], mask: Array | None) -> Array:
     """Clamp, then float32 (no overflow in the cast), then zero what is not real."""
-    lead = tuple(np.shape(batch.reward))
-    expected = lead if width is None else (*lead, width)
-    if tuple(values.shape) != expected:
-        raise ValueError(
-            f"reward: expected shape {expected}, got {tuple(values.shape)}"
-        )
-    if namespace(values) is np:
+    if tuple(values.shape) != shape:
+        raise ValueError(f"reward: expected shape {shape}, got {tuple(values.shape)}")
+    numpy = namespace(values)
+    if numpy is np:
         values = np.minimum(np.maximum(values, _LOWEST), _HIGHEST, order="C")
         values = np.asarray(values, dtype=np.float32)
     else:
-        torch = namespace(values)
-        values = torch.clamp(values, -CLAMP, CLAMP).to(torch.float32)
-    if batch.mask is None:
+        values = numpy.clamp(values, -CLAMP, CLAMP).to(numpy.float32)
+    if mask is None:
         return values
-    real = as_bool(batch.mask)
-    if width is not None:
+    real = as_bool(mask)
+    if values.ndim > real.ndim:
         real = real[..., None]
-    if namespace(values) is np:
+    if numpy is np:
         return np.where(real, values, np.float32(0.0))
     return values.masked_fill(~real, 0.0)
 

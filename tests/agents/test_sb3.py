@@ -88,6 +88,16 @@ def test_a_saved_policy_acts_as_the_trained_one(
         record=1,
     )
     assert again.fitness == result.fitness
+    own = load_policy(tmp_path / result.weights)
+    env = make_env(TASKS[task])
+    seen = np.stack([env.reset(seed=i)[0] for i in range(5)])
+    env.close()
+    for deterministic in (True, False):
+        one, two = (
+            p.predict(seen, deterministic=deterministic, rng=np.random.default_rng(0))
+            for p in (policy, own)
+        )
+        np.testing.assert_array_equal(one, two)
     (recorded,) = load_episodes(tmp_path / result.episodes, TASKS[task])
     np.testing.assert_array_equal(recorded.features, again.episodes[0].features)
     np.testing.assert_array_equal(recorded.action, again.episodes[0].action)

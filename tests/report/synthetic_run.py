@@ -16,16 +16,17 @@ from guerdon.journal import (
 )
 from guerdon.types import Failure
 
+INTENT = "Pick up the key, open the door and reach the green goal."
 TASK = "guerdon/DoorKey-8x8-v0"
 CONFIG = {
     "task": TASK,
-    "intent": "Pick up the key, open the door and reach the green goal.",
     "llm": "embedded:coder-1.5b",
     "candidates": 8,
     "rounds": 3,
     "steps": 100_000,
-    "seeds": 2,
-    "workers": 2,
+    "seeds": 5,
+    "search_seeds": 2,
+    "algo": None,
     "api_key": "sk-do-not-show",
 }
 SOURCE = '''PARAMS = {"w_key": 1.0, "temperature": 0.5}
@@ -108,7 +109,7 @@ def holdout(value: float, width: float) -> dict[str, Any]:
 
 SUMMARY: dict[str, Any] = {
     "task": TASK,
-    "intent": CONFIG["intent"],
+    "intent": INTENT,
     "llm": CONFIG["llm"],
     "winner": {
         "id": "r2-c01",
@@ -125,6 +126,7 @@ SUMMARY: dict[str, Any] = {
         "human": holdout(0.55, 0.2),
         "best_of_n": holdout(0.78, 0.09),
     },
+    "best_of_n": {"id": "r0-c06", "n": 8},
     "human_normalised": estimate(1.905, 0.4),
     "by_origin": {
         "model": {
@@ -230,10 +232,13 @@ def write_run(folder: Path, *, finished: bool = True, hostile: bool = False) -> 
     """A run folder; unfinished ones have neither a holdout nor a summary."""
     name = HOSTILE if hostile else TASK
     with Journal.create(folder, CONFIG | {"task": name}) as journal:
+        journal.set_meta("intent", HOSTILE if hostile else INTENT)
         write_calls(journal)
         write_candidates(journal, hostile)
         if finished:
-            scores = {"r2-c01": 0.91, "sparse": 0.15, "human": 0.55}
+            selection = {"winner": "r2-c01", "best_of_n": "r0-c06", "probability": 0.9}
+            journal.set_meta("selection", selection)
+            scores = {"r2-c01": 0.91, "sparse": 0.15, "human": 0.55, "r0-c06": 0.78}
             for who, score in scores.items():
                 for seed in range(100, 105):
                     journal.add_training(training(who, seed, "holdout", score))

@@ -17,10 +17,11 @@ from PIL import Image
 from synthetic_run import CONFIG, training
 
 from guerdon.extras import MissingExtra
-from guerdon.journal import CandidateRecord, Journal, JournalError
-from guerdon.report import build, look, write_report
+from guerdon.journal import CandidateRecord, Journal, JournalError, TrainingRecord
+from guerdon.report import look, write_report
 from guerdon.report.data import RunData
 from guerdon.report.sections import headline
+from guerdon.types import Failure
 
 RunFolder = Callable[..., Path]
 
@@ -126,10 +127,12 @@ def test_the_page_shows_every_section_in_order(finished_run: Path) -> None:
         "everybody",
     ]
     for expected in (
-        "best of N, no reflection 0.78 [0.69, 0.87] 81 % [77 %, 86 %] 5",
+        "best one without reflection r0-c06 0.78 [0.69, 0.87] 81 % [77 %, 86 %] 5",
         "Human-normalised score of the winner: 1.91 [1.5, 2.31]",
-        "r2-c01 , made in round 2 by cross (written by the language model).",
-        "the language model 10",
+        "r2-c01 , made in round 2 by cross (written by the language model). After the "
+        "finalists' extra seeds it is the best of them with probability 90 %.",
+        "the language model 10 9 0.897 r2-c01",
+        "the search's own operators 14 10 0.466 r0-c04",
         "forbidden 2 import is not part of the language",
         "timed_out 1 took longer than 600 s",
         "1 back r1-c02",
@@ -139,7 +142,7 @@ def test_the_page_shows_every_section_in_order(finished_run: Path) -> None:
         "10 answered, 1 failed",
         "Time on the clock 16 min 52 s",
         "guerdon search guerdon/DoorKey-8x8-v0 --llm embedded:coder-1.5b "
-        "--candidates 8 --rounds 3 --steps 100000 --seeds 2 --workers 2 --out",
+        "--candidates 8 --rounds 3 --steps 100000 --seeds 5 --search-seeds 2 --out",
         "24 candidates in the order of their making",
     ):
         assert expected in page.text, expected
@@ -271,7 +274,8 @@ def test_a_holdout_under_way_is_shown_with_what_there_is(finished_run: Path) -> 
     rows = {row.id: row for row in data.holdout}
     assert rows["sparse"].fitness is not None
     assert rows["sparse"].fitness.n == 5
-    assert rows["best-of-n"].fitness is None
+    assert rows["best-of-n"].fitness is not None  # under its candidate's own id
+    assert rows["best-of-n"].label == "best one without reflection"
     score = data.human_normalised
     assert score is not None
     best, sparse, human = (
@@ -279,6 +283,26 @@ def test_a_holdout_under_way_is_shown_with_what_there_is(finished_run: Path) -> 
         for name in ("r2-c01", "sparse", "human")
     )
     assert score.value == pytest.approx((best - sparse) / (human - sparse))
+
+
+def test_trainings_that_failed_on_fresh_seeds_are_told(run_folder: RunFolder) -> None:
+    folder = run_folder(finished=False)
+    with Journal.open(folder) as journal:
+        journal.add_training(training("sparse", 100, "holdout", 0.2))
+        for seed in (101, 102):
+            journal.add_training(
+                TrainingRecord(
+                    key=f"lost-{seed}",
+                    candidate="sparse",
+                    seed=seed,
+                    purpose="holdout",
+                    steps=100_000,
+                    failure=Failure("crashed", "the worker died"),
+                )
+            )
+    row = next(row for row in RunData(folder).holdout if row.id == "sparse")
+    assert row.fitness is not None
+    assert (row.fitness.n, row.failed) == (1, 2)
 
 
 def test_a_run_in_which_all_failed_shows_why(failed_run: Path) -> None:
@@ -307,7 +331,7 @@ def test_without_matplotlib_the_page_has_its_tables_and_says_how_to_get_charts(
     page = read(write_report(copy_of_run))
     assert "No charts: matplotlib is not installed" in page.text
     assert "pip install 'guerdon[report]'" in page.text
-    assert "best of N, no reflection 0.78" in page.text
+    assert "best one without reflection r0-c06 0.78" in page.text
 
 
 # Hostile content --------------------------------------------------------------------
@@ -373,7 +397,43 @@ def test_a_page_is_replaced_whole(
     def full_disk(*args: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(build.os, "replace", full_disk)
+    monkeypatch.setattr("guerdon.report.build.os.replace", full_disk)
     with pytest.raises(OSError, match="no space left"):
         write_report(failed_run)
     assert path.read_bytes() == before
+
+
+def test_who_found_what_agrees_with_the_scores_of_all_candidates(
+    finished_run: Path,
+) -> None:
+    data = RunData(finished_run)
+    for maker in [*data.origins, *data.operators]:
+        made = [
+            c
+            for c in data.candidates
+            if c.origin == maker.origin
+            and maker.name in (c.record.operator, ORIGIN[c.origin])
+        ]
+        scores = {c.id: c.fitness.value for c in made if c.fitness is not None}
+        assert maker.candidates == len(made)
+        assert maker.best == max(scores, key=lambda name: scores[name])
+        assert maker.fitness == scores[maker.best]
+
+
+ORIGIN = {"model": "the language model", "operators": "the search's own operators"}
+
+
+def test_terms_seen_once_are_no_picture(tmp_path: Path) -> None:
+    with Journal.create(tmp_path / "run", CONFIG) as journal:
+        journal.add_candidate(
+            CandidateRecord(id="a", round=0, slot=0, operator="sample", source="x")
+        )
+        record = training("a", 0, "search", 0.5)
+        for name in ("steps", "fitness"):
+            record.result["curve"][name] = [100]
+        record.result["curve"]["terms"] = {"near": [1.0]}
+        journal.add_training(record)
+    page = read(write_report(tmp_path / "run"))
+    assert [image["alt"] for image in page.images] == [
+        "True score over training for all candidates"
+    ]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from toy import toy_task
-from traces import all_ways, random_actions, record, spec_of
 
 from guerdon.reward_design import language
 from guerdon.reward_design.checker import check_program
@@ -18,6 +16,8 @@ from guerdon.reward_design.shaping import (
     scalarize,
     scale,
 )
+from tests.reward_design.toy import toy_task
+from tests.reward_design.traces import all_ways, at, random_actions, record, spec_of
 
 TASK = toy_task()
 MAKERS = [lambda lane=lane: TASK.make(lane=lane) for lane in range(3)]
@@ -66,6 +66,12 @@ def test_all_consumers_pay_the_same_bits(name):
 def test_every_design_passes_the_conformance_kit(name):
     trace = record(TASK, MAKERS, ACTIONS)
     check_program(DESIGNS[name], spec_of(TASK, (3,)), trace)
+
+
+def test_rows_that_are_not_real_leave_the_registers_of_a_running_episode_alone():
+    trace = at(record(TASK, MAKERS, ACTIONS), slice(0, 22))
+    assert not (trace.terminated | trace.truncated)[-1].any()
+    check_program(DESIGNS["language"], spec_of(TASK, (3,)), trace)
 
 
 def test_the_oracle_itself_is_the_trace_of_the_hand():

@@ -6,7 +6,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
-from toy import ToyEnv, toy_task
 
 from guerdon.reward_design.adapters.gym import RewardWrapper, VectorRewardWrapper
 from guerdon.reward_design.borders import first, starts
@@ -18,6 +17,7 @@ from guerdon.reward_design.program import (
     terms_from,
 )
 from guerdon.reward_design.shaping import potential
+from tests.reward_design.toy import ToyEnv, toy_task
 
 TASK = toy_task()
 

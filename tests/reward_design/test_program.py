@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toy import LAYOUT, toy_task
-from traces import at, spec_of
 
 from guerdon.reward_design.program import (
     CLAMP,
@@ -21,6 +19,8 @@ from guerdon.reward_design.program import (
 )
 from guerdon.reward_design.shaping import chain, clip, scalarize, scale
 from guerdon.types import Batch, Features
+from tests.reward_design.toy import LAYOUT, toy_task
+from tests.reward_design.traces import at, spec_of
 
 TASK = toy_task()
 

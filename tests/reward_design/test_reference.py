@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_program import block
-from toy import toy_task
-from traces import spec_of
 
 from guerdon.envs.task import ReferenceReward
 from guerdon.reward_design.language import Rejected
 from guerdon.reward_design.reference import reward_for
+from tests.reward_design.test_program import block
+from tests.reward_design.toy import toy_task
+from tests.reward_design.traces import spec_of
 
 HUMAN = """
 def reward(prev, action, now, params):

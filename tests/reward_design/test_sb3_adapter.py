@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
-from toy import ToyEnv, toy_task
 
 from guerdon.reward_design.adapters.sb3 import RewardVecEnv
 from guerdon.reward_design.borders import first, starts
@@ -18,6 +17,7 @@ from guerdon.reward_design.program import (
     terms_from,
 )
 from guerdon.reward_design.shaping import potential
+from tests.reward_design.toy import ToyEnv, toy_task
 
 TASK = toy_task()
 

@@ -6,9 +6,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from test_program import TASK, block, pay
-from toy import LAYOUT
-from traces import at, spec_of
 
 from guerdon.reward_design.checker import check_program
 from guerdon.reward_design.program import (
@@ -29,6 +26,9 @@ from guerdon.reward_design.shaping import (
     schedule,
 )
 from guerdon.types import Features
+from tests.reward_design.test_program import TASK, block, pay
+from tests.reward_design.toy import LAYOUT
+from tests.reward_design.traces import at, spec_of
 
 
 def apply(transform, batch, lead=None):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_mdp import line
 
 from guerdon.reward_design.mdp import MDP, random_mdp
 from guerdon.reward_design.program import (
@@ -15,6 +14,7 @@ from guerdon.reward_design.program import (
 )
 from guerdon.reward_design.shaping import chain, clip, potential, running_norm, scale
 from guerdon.reward_design.verify import CounterExample, transitions, verify
+from tests.reward_design.test_mdp import line
 
 
 def phi(features):

@@ -64,7 +64,7 @@ class RewardWrapper(gym.Wrapper[Any, Any, Any, Any]):
         """One step with the designed reward."""
         obs, reward, terminated, truncated, info = self.env.step(action)
         rows, after = _row(info), _batch_of_one(obs)
-        done = np.array([terminated or truncated])
+        ended = [0] if terminated or truncated else []
         designed = self._stream.step(
             np.array(action)[None],
             after,
@@ -74,7 +74,7 @@ class RewardWrapper(gym.Wrapper[Any, Any, Any, Any]):
             np.array([truncated], dtype=np.bool_),
         )
         info["reward_env"] = float(reward)
-        for _, terms, total in self._stream.close_episodes(done):
+        for _, terms, total in self._stream.close_episodes(ended):
             info["episode_terms"] = terms
             info["episode_reward"] = total
         self._stream.go_on(after, rows)
@@ -147,7 +147,8 @@ class VectorRewardWrapper(VectorWrapper):
         if self._same_step and ended:
             last = np.asarray(infos["final_info"]["features"], dtype=np.float32)
             rows = np.where(done[:, None], last, first)
-            next_obs = replace_rows(first_obs, infos["final_obs"], done)
+            lanes = np.flatnonzero(done).tolist()
+            next_obs = replace_rows(first_obs, infos["final_obs"], lanes)
         elif not self._same_step and self._resetting.any():
             mask = ~self._resetting
         designed = self._stream.step(
@@ -172,7 +173,9 @@ class VectorRewardWrapper(VectorWrapper):
         names = self._stream.program.names
         sums = {name: np.zeros(len(done)) for name in names}
         totals = np.zeros(len(done))
-        for lane, terms, total in self._stream.close_episodes(done):
+        for lane, terms, total in self._stream.close_episodes(
+            np.flatnonzero(done).tolist()
+        ):
             totals[lane] = total
             for name, value in terms.items():
                 sums[name][lane] = value
@@ -181,7 +184,7 @@ class VectorRewardWrapper(VectorWrapper):
 
     def _own(self, obs: Tree) -> Tree:
         """Observations that the environment will not overwrite."""
-        return replace_rows(obs, [], self._stream.never) if self._copies else obs
+        return replace_rows(obs, [], []) if self._copies else obs
 
 
 def _task_inside(env: VectorEnv[Any, Any, Any]) -> Any:

@@ -82,24 +82,24 @@ class RewardVecEnv(VecEnvWrapper):
     def step_wait(self) -> Any:
         """Designed rewards, ``(N,)`` float32, in the place of the environments'."""
         obs, rewards, dones, infos = self.venv.step_wait()
-        rows, next_obs, first = self._rows(infos), obs, None
+        rows = first = self._rows(infos)
+        next_obs = obs
         terminated = truncated = self._stream.never
-        ended = True in dones.tolist()
-        if ended:
-            terminated, truncated = _split(dones, infos)
+        lanes = [lane for lane, done in enumerate(dones.tolist()) if done]
+        if lanes:
+            terminated, truncated = _split(dones, infos, lanes)
             final = [info.get("terminal_observation") for info in infos]
-            next_obs = replace_rows(obs, final, dones)
-            first = self._first_rows(rows, dones)
+            next_obs = replace_rows(obs, final, lanes)
+            first = self._first_rows(rows, lanes)
         designed = self._stream.step(
             self._actions, next_obs, rows, rewards, terminated, truncated
         )
         for info, reward in zip(infos, rewards.tolist(), strict=True):
             info["reward_env"] = reward
-        if ended:
-            for lane, terms, total in self._stream.close_episodes(dones):
-                infos[lane]["episode_terms"] = terms
-                infos[lane]["episode_reward"] = total
-        self._stream.go_on(obs, rows if first is None else first)
+        for lane, terms, total in self._stream.close_episodes(lanes):
+            infos[lane]["episode_terms"] = terms
+            infos[lane]["episode_reward"] = total
+        self._stream.go_on(obs, first)
         return obs, designed.reward, dones, infos
 
     def _rows(self, infos: Any) -> Rows:
@@ -113,16 +113,18 @@ class RewardVecEnv(VecEnvWrapper):
             ) from None
         return joined.reshape(self._shape)
 
-    def _first_rows(self, rows: Rows, dones: Bools) -> Rows:
+    def _first_rows(self, rows: Rows, lanes: list[int]) -> Rows:
         """Where the next step starts: ``reset_infos`` where an episode ended."""
         self.reset_infos = list(self._base.reset_infos)
         first = rows.copy()
-        for lane in np.flatnonzero(dones).tolist():
+        for lane in lanes:
             first[lane] = self.reset_infos[lane]["features"]
         return first
 
 
-def _split(dones: Bools, infos: Any) -> tuple[Bools, Bools]:
+def _split(dones: Bools, infos: Any, lanes: list[int]) -> tuple[Bools, Bools]:
     """``terminated`` and ``truncated`` from SB3's merged flag."""
-    cut = np.array([bool(info.get("TimeLimit.truncated", False)) for info in infos])
-    return dones & ~cut, dones & cut
+    truncated = np.zeros_like(dones)
+    for lane in lanes:
+        truncated[lane] = infos[lane].get("TimeLimit.truncated", False)
+    return dones & ~truncated, truncated

@@ -54,7 +54,7 @@ class RewardStream:
         self._layout = task.layout
         self._prev: Features | None = None
         self._obs: Tree = None
-        self._open = self.never
+        self._going = self.never
         self._terms = np.zeros((lanes, len(program.names)))
         self._reward = np.zeros(lanes)
 
@@ -67,12 +67,12 @@ class RewardStream:
             lanes: ``(N,)`` which environments were reset; None for all.
         """
         chosen = ~self.never if lanes is None else lanes
-        left = self._open & chosen
+        left = self._going & chosen
         if self._prev is not None:
             if left.any():
                 self._abandon(left, self._prev)
             rows = np.where(chosen[:, None], rows, self._prev.rows)
-        self._open = self._open & ~chosen
+        self._going = self._going & ~chosen
         self._terms[chosen] = 0.0
         self._reward[chosen] = 0.0
         self.go_on(obs, rows)
@@ -124,19 +124,20 @@ class RewardStream:
         designed, self.state = self.program.apply(self.state, batch)
         self._terms += designed.terms
         self._reward += designed.reward
-        self._open = ~(terminated | truncated)
+        self._going = ~(terminated | truncated)
         return designed
 
-    def close_episodes(self, done: Bools) -> list[tuple[int, dict[str, float], float]]:
+    def close_episodes(
+        self, lanes: list[int]
+    ) -> list[tuple[int, dict[str, float], float]]:
         """``(lane, sum of each term, designed return)`` of the episodes that ended."""
         closed = []
-        for lane in np.flatnonzero(done).tolist():
-            sums = dict(
-                zip(self.program.names, self._terms[lane].tolist(), strict=True)
-            )
-            closed.append((lane, sums, float(self._reward[lane])))
-        self._terms[done] = 0.0
-        self._reward[done] = 0.0
+        for lane in lanes:
+            terms, total = self._terms[lane], self._reward[lane]
+            sums = dict(zip(self.program.names, terms.tolist(), strict=True))
+            closed.append((lane, sums, float(total)))
+            terms[:] = 0.0
+            self._reward[lane] = 0.0
         return closed
 
     def _abandon(self, left: Bools, last: Features) -> None:
@@ -182,18 +183,17 @@ def task_of(task: Task | None, ask: Callable[[], Any], how: str) -> Task:
     return task
 
 
-def replace_rows(obs: Tree, final: Any, done: Bools) -> Tree:
-    """A copy of ``obs`` whose rows ``done`` are the last ones of their episodes.
+def replace_rows(obs: Tree, final: Any, lanes: list[int]) -> Tree:
+    """A copy of ``obs`` where some rows are the last ones of their episodes.
 
     Args:
         obs: leading axis ``N``; dictionaries and tuples of arrays are walked.
         final: one observation per environment (anything indexed by environment, such
             as an object array), or a tree of arrays like ``obs``.
-        done: ``(N,)`` bool.
+        lanes: the environments whose episodes ended.
     """
-    lanes = np.flatnonzero(done).tolist()
     if isinstance(final, dict):
-        return {key: replace_rows(obs[key], final[key], done) for key in obs}
+        return {key: replace_rows(obs[key], final[key], lanes) for key in obs}
     return _with_rows(obs, {lane: final[lane] for lane in lanes})
 
 

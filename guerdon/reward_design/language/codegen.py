@@ -37,8 +37,8 @@ _ROW = {
     "param": "w[{0}]",
 }
 _CELL = {
-    "prev": "prev[t, n, {0}]",
-    "now": "now[t, n, {0}]",
+    "prev": "m_double(prev[t, n, {0}])",
+    "now": "m_double(now[t, n, {0}])",
     "flag_prev": "prev[t, n, {0}] != 0.0",
     "flag_now": "now[t, n, {0}] != 0.0",
     "action": "action[t, n, {0}]",
@@ -103,7 +103,8 @@ class Compiled:
         from guerdon.extras import require
 
         njit = require("numba", "grid").njit
-        names = {**SCALAR_NAMES, "m_pow": njit(SCALAR_NAMES["m_pow"])}
+        own = {"m_pow": njit(SCALAR_NAMES["m_pow"]), "m_double": np.float64}
+        names = {**SCALAR_NAMES, **own}
         del names["abs"], names["range"]  # numba knows its own
         kernel = _function(_kernel_source(self.line), "kernel", names, builtin=True)
         return njit(nogil=True)(kernel)  # type: ignore[no-any-return]

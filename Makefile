@@ -1,0 +1,96 @@
+# Everything a contributor or a newcomer needs; `make help` lists it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+EXTRAS ?= all
+RUN ?= runs/demo
+JOBS ?= 2
+export OMP_NUM_THREADS ?= 1
+export GUERDON_QUICK ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev demo test check format lint types layers doctest \
+	readme examples docs bench bench-demo bench-classic test-gymnasium-1.4 clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9.-]+:.*## ' $(MAKEFILE_LIST) | \
+		awk -F ':.*## ' '{printf "  %-20s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The stamp is renewed when a pin or a dependency changes.
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[$(EXTRAS)]'
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+install: $(VENV)/.installed ## make .venv and install Guerdon with all extras
+
+install-dev: $(VENV)/.installed-dev ## the same, and the tools of contributors
+
+demo: install ## search a reward for DoorKey-8x8 with a model on this machine's CPU
+	$(BIN)/guerdon search guerdon/DoorKey-8x8-v0 --llm embedded \
+		--candidates 14 --rounds 3 --steps 100000 --seeds 5 --out $(RUN)
+
+test: install-dev ## run the tests
+	$(BIN)/python -m pytest -n $(JOBS) -q
+
+format: install-dev ## put the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: install-dev ## format and lint, changing nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: install-dev ## strict type check
+	$(BIN)/mypy
+
+layers: install-dev ## no import points up
+	$(BIN)/lint-imports
+
+doctest: install-dev ## examples inside docstrings
+	$(BIN)/python -m pytest -q --doctest-modules guerdon \
+		--ignore=guerdon/llm/server.py --ignore=guerdon/__main__.py \
+		--ignore=guerdon/cli/__main__.py
+
+readme: install-dev ## run the blocks of README.md
+	$(BIN)/python tests/run_readme.py README.md
+
+examples: install-dev ## run every example and notebook
+	$(BIN)/python tests/run_examples.py
+
+check: lint types layers test doctest readme examples docs ## all of the above
+
+docs: install-dev ## build the documentation, warnings are errors
+	$(BIN)/mkdocs build --strict --quiet
+
+bench: install ## speed of the language and of the SB3 adapter (minutes)
+	$(BIN)/python benchmarks/language.py
+	$(BIN)/python benchmarks/sb3_adapter.py
+
+bench-demo: install ## the demo's search, its numbers kept (20 minutes)
+	$(BIN)/python benchmarks/demo_search.py
+
+bench-classic: install ## a MountainCarContinuous search (half an hour)
+	$(BIN)/python benchmarks/classic_search.py
+
+test-gymnasium-1.4: ## the tests with Gymnasium 1.4 instead of 1.2
+	grep -v '^gymnasium==' constraints.txt > .constraints-1.4.txt
+	echo 'gymnasium==1.4.0' >> .constraints-1.4.txt
+	$(PYTHON) -m venv .venv-1.4
+	.venv-1.4/bin/python -m pip install --quiet --constraint .constraints-1.4.txt torch
+	.venv-1.4/bin/python -m pip install --quiet --constraint .constraints-1.4.txt \
+		--editable '.[dev]'
+	.venv-1.4/bin/python -m pytest -n $(JOBS) -q
+
+clean: ## remove the environment and everything that was built
+	rm -rf $(VENV) .venv-1.4 site build .constraints-1.4.txt
