@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING, Any
 from guerdon.envs.registration import register_all
 
 if TYPE_CHECKING:
+    from guerdon.envs.checker import check_task
     from guerdon.envs.custom import task_from_env
     from guerdon.envs.table import load_task, make, tasks
     from guerdon.envs.task import ReferenceReward, Task
+    from guerdon.reward_design.adapters.gym import RewardWrapper, VectorRewardWrapper
+    from guerdon.reward_design.adapters.sb3 import RewardVecEnv
+    from guerdon.reward_design.language import parse, terms
+    from guerdon.reward_design.program import RewardProgram, program
+    from guerdon.reward_design.reference import reward_for
+    from guerdon.reward_design.verify import verify
+    from guerdon.run import RunConfig, run_search
     from guerdon.types import (
         Batch,
         Episode,
@@ -36,11 +44,23 @@ _PUBLIC = {
     "Features": "guerdon.types",
     "Layout": "guerdon.types",
     "ReferenceReward": "guerdon.envs.task",
+    "RewardProgram": "guerdon.reward_design.program",
+    "RewardVecEnv": "guerdon.reward_design.adapters.sb3",
+    "RewardWrapper": "guerdon.reward_design.adapters.gym",
+    "RunConfig": "guerdon.run",
     "Task": "guerdon.envs.task",
+    "VectorRewardWrapper": "guerdon.reward_design.adapters.gym",
+    "check_task": "guerdon.envs.checker",
     "load_task": "guerdon.envs.table",
     "make": "guerdon.envs.table",
+    "parse": "guerdon.reward_design.language",
+    "program": "guerdon.reward_design.program",
+    "reward_for": "guerdon.reward_design.reference",
+    "run_search": "guerdon.run",
     "task_from_env": "guerdon.envs.custom",
     "tasks": "guerdon.envs.table",
+    "terms": "guerdon.reward_design.language",
+    "verify": "guerdon.reward_design.verify",
 }
 """Every public name and the module that has it."""
 
@@ -53,11 +73,23 @@ __all__ = [
     "Features",
     "Layout",
     "ReferenceReward",
+    "RewardProgram",
+    "RewardVecEnv",
+    "RewardWrapper",
+    "RunConfig",
     "Task",
+    "VectorRewardWrapper",
+    "check_task",
     "load_task",
     "make",
+    "parse",
+    "program",
+    "reward_for",
+    "run_search",
     "task_from_env",
     "tasks",
+    "terms",
+    "verify",
 ]
 
 

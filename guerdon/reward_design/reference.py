@@ -27,8 +27,7 @@ def reward_for(task: Task, reward: str, base: Base = "sparse") -> RewardProgram:
             ``"none"`` when the text is the whole reward. Names ignore it.
 
     Raises:
-        ValueError: for a name that the task does not have, another base, or terms
-            that share a name with the base's.
+        ValueError: for a name that the task does not have, or another base.
         guerdon.reward_design.language.Rejected: for text that is no program.
     """
     if base not in ("sparse", "none"):
@@ -43,9 +42,20 @@ def reward_for(task: Task, reward: str, base: Base = "sparse") -> RewardProgram:
     own = _written(task, reward)
     if base == "none":
         return program(own)
-    merged = program(merge(_reference(task, "sparse"), own))
+    sparse = _apart(_reference(task, "sparse"), own.names)
+    merged = program(merge(sparse, own))
     # The base may be written in the language too; the text is what was asked for.
     return merged._replace(source=reward)
+
+
+def _apart(base: Terms, taken: tuple[str, ...]) -> Terms:
+    """The base's terms under names that a candidate has not used for its own."""
+    names = []
+    for name in base.names:
+        while name in taken:
+            name = f"task_{name}"
+        names.append(name)
+    return base._replace(names=tuple(names))
 
 
 def _reference(task: Task, name: str) -> Terms:

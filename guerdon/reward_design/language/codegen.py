@@ -295,10 +295,10 @@ def _kernel_source(line: Line) -> str:
     for place, output in enumerate(line.outputs):
         printer.lines.append(f"out[t, n, {place}] = {printer.text[output]}")
     body = "".join(f"            {text}\n" for text in printer.lines)
+    start = "            start = starts[t, n]\n" if line.registers else ""
     return (
         "def kernel(prev, action, now, starts, w, s, out):\n"
         "    for n in range(prev.shape[1]):\n"
         "        for t in range(prev.shape[0]):\n"
-        "            start = starts[t, n]\n"
-        f"{body}"
+        f"{start}{body}"
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,8 +13,8 @@ from guerdon.reward_design import borders
 from guerdon.reward_design.language.codegen import Compiled, compile_tree
 from guerdon.reward_design.language.parse import parse
 from guerdon.reward_design.language.tree import Tree, to_source
-from guerdon.reward_design.program import CLAMP, State, Terms
-from guerdon.types import ActionSpec, Array, Batch, Layout, Spec
+from guerdon.reward_design.program import State, Terms
+from guerdon.types import ActionSpec, Array, Batch, Features, Layout, Spec
 
 Backend = Literal["numpy", "numba"]
 
@@ -42,8 +45,9 @@ def terms(
             and is faster for small vectors. Torch batches always run in torch.
 
     Returns:
-        Terms with batches of shape ``()``, ``(N,)`` or ``(T, N)``; rows with a
-        feature that is not finite give NaN.
+        Terms with batches of shape ``()``, ``(N,)`` or ``(T, N)``, float64 and not
+        yet clamped (``program`` does both); rows with a feature that is not finite
+        give NaN.
 
     Raises:
         Rejected: when the text is no program.
@@ -68,20 +72,14 @@ def compiled_terms(compiled: Compiled, source: str, backend: Backend) -> Terms:
         return RegisterState(borders.first(spec.lead), (zeros,) * count)
 
     def apply(state: State, batch: Batch) -> tuple[Array, State]:
-        rows = batch.now.rows
-        if borders.namespace(rows) is not np:
-            return _apply_torch(compiled, weights, state, batch)
-        if backend == "numba":
-            out, state = _apply_numba(compiled, weights, state, batch)
+        if borders.namespace(batch.now.rows) is not np:
+            out, new = _apply_torch(compiled, weights, state, batch)
         else:
-            out, state = _apply_numpy(compiled, weights, state, batch)
-        np.minimum(out, CLAMP, out=out)
-        np.maximum(out, -CLAMP, out=out)
-        # One sum finds a bad row cheaply; only then is it looked for.
-        if not np.isfinite(rows.sum() + batch.prev.rows.sum()):
-            bad = ~np.isfinite(rows + batch.prev.rows).all(-1)
-            out[bad] = np.nan
-        return out, state
+            run = _apply_numba if backend == "numba" else _apply_numpy
+            out, new = _checked(run, compiled, weights, state, batch)
+        if state is None or batch.mask is None:
+            return out, new
+        return _masked(apply, state, batch, out, new)
 
     return Terms(compiled.tree.names, init, apply, source)
 
@@ -91,8 +89,61 @@ def _action_columns(compiled: Compiled, action: Array) -> Array:
     return action[..., None] if compiled.tree.action.kind == "discrete" else action
 
 
-def _borders(state: RegisterState, batch: Batch) -> tuple[Array, Array]:
-    return borders.starts(state.ended, batch)
+_Run = Callable[
+    [Compiled, tuple[float, ...], Any, Batch], tuple[Array, "RegisterState | None"]
+]
+
+
+def _checked(
+    run: _Run, compiled: Compiled, weights: tuple[float, ...], state: Any, batch: Batch
+) -> tuple[Array, State]:
+    """Run, and make rows with a feature that is not finite NaN."""
+    now, prev = batch.now.rows, batch.prev.rows
+    # Two sums find a bad row cheaply; only then is it looked for.
+    size = np.add.reduce(now, None, np.float64) + np.add.reduce(prev, None, np.float64)
+    if math.isfinite(size):
+        return run(compiled, weights, state, batch)
+    with np.errstate(all="ignore"):
+        out, new = run(compiled, weights, state, batch)
+        out[~np.isfinite(now + prev).all(-1)] = np.nan
+    return out, new
+
+
+def _masked(
+    apply: Callable[[State, Batch], tuple[Array, State]],
+    state: RegisterState,
+    batch: Batch,
+    out: Array,
+    new: RegisterState,
+) -> tuple[Array, RegisterState]:
+    """Let rows that are not real leave the registers as they are."""
+    mask = borders.as_bool(batch.mask)
+    if bool(mask.all()):
+        return out, new
+    if out.ndim - 1 > len(state.ended.shape):  # a block with such rows, step by step
+        rows = []
+        for t in range(out.shape[0]):
+            values, state = apply(state, _row(batch, t))
+            rows.append(values)
+        stack = borders.namespace(out).stack
+        return stack(rows), state
+    where = borders.namespace(out).where
+    real = mask.reshape(state.values[0].shape)
+    kept = [where(real, a, b) for a, b in zip(new.values, state.values, strict=True)]
+    return out, RegisterState(new.ended, tuple(kept))
+
+
+def _row(batch: Batch, t: int) -> Batch:
+    """Step ``t`` of a block, as far as terms look at it."""
+    return batch._replace(
+        action=batch.action[t],
+        prev=Features(batch.prev.layout, batch.prev.rows[t]),
+        now=Features(batch.now.layout, batch.now.rows[t]),
+        reward=batch.reward[t],
+        terminated=batch.terminated[t],
+        truncated=batch.truncated[t],
+        mask=batch.mask[t] if batch.mask is not None else None,
+    )
 
 
 def _apply_numpy(
@@ -100,29 +151,28 @@ def _apply_numpy(
 ) -> tuple[Array, State]:
     prev, now = batch.prev.rows, batch.now.rows
     action = _action_columns(compiled, np.asarray(batch.action))
-    out = np.empty((*now.shape[:-1], compiled.width), np.float32)
-    with np.errstate(all="ignore"):
-        if state is None:
-            compiled.block(prev, action, now, None, weights, None, out)
-            return out, None
-        starts, ended = _borders(state, batch)
-        shape = _block_shape(state, now.shape[:-1])
-        values = compiled.block(
-            prev.reshape(*shape, -1),
-            action.reshape(*shape, -1),
-            now.reshape(*shape, -1),
-            np.asarray(starts).reshape(shape),
-            weights,
-            state.values,
-            out.reshape(*shape, -1),
-        )
+    out = np.empty((*now.shape[:-1], compiled.width))
+    if state is None:
+        compiled.block(prev, action, now, None, weights, None, out)
+        return out, None
+    starts, ended = borders.starts(state.ended, batch)
+    shape = _block_shape(state, now.shape[:-1])
+    values = compiled.block(
+        prev.reshape(*shape, -1),
+        action.reshape(*shape, -1),
+        now.reshape(*shape, -1),
+        np.asarray(starts).reshape(shape),
+        weights,
+        state.values,
+        out.reshape(*shape, -1),
+    )
     return out, RegisterState(ended, values)
 
 
 def _block_shape(state: RegisterState, lead: tuple[int, ...]) -> tuple[int, int]:
     """``(T, N)`` of a batch, whatever its leading axes."""
     environments = state.values[0].shape[0]
-    return (int(np.prod(lead, dtype=np.int64)) // environments, environments)
+    return (math.prod(lead) // environments, environments)
 
 
 def _apply_numba(
@@ -131,30 +181,32 @@ def _apply_numba(
     prev, now = batch.prev.rows, batch.now.rows
     lead = now.shape[:-1]
     action = np.asarray(_action_columns(compiled, np.asarray(batch.action)), np.float64)
-    out = np.empty((*lead, compiled.width), np.float32)
+    out = np.empty((*lead, compiled.width))
     if state is None:
-        shape = (1, int(np.prod(lead, dtype=np.int64)))
-        starts, ended = _NO_STARTS, None
-        memory = _NO_MEMORY
+        shape, ended = (1, math.prod(lead)), None
+        starts, memory = _NO_STARTS, _NO_MEMORY
     else:
         shape = _block_shape(state, lead)
-        starts, ended = _borders(state, batch)
+        starts, ended = borders.starts(state.ended, batch)
         starts = np.asarray(starts).reshape(shape)
         memory = np.stack(state.values, axis=-1)
-    if state is None:
-        starts = np.broadcast_to(starts, shape)
     compiled.kernel(
         prev.reshape(*shape, -1),
         action.reshape(*shape, -1),
         now.reshape(*shape, -1),
         starts,
-        np.asarray(weights, np.float64),
+        _as_array(weights),
         memory,
         out.reshape(*shape, -1),
     )
     if state is None:
         return out, None
     return out, RegisterState(ended, tuple(memory.T))
+
+
+@lru_cache(maxsize=256)
+def _as_array(weights: tuple[float, ...]) -> Array:
+    return np.array(weights, np.float64)
 
 
 _NO_STARTS = np.zeros((1, 1), np.bool_)
@@ -170,7 +222,6 @@ def _apply_torch(
     action = _action_columns(compiled, batch.action)
     w = torch.as_tensor(weights, dtype=torch.float64, device=now.device)
     out, state = torch_columns(compiled, w, state, batch._replace(action=action))
-    out = out.clamp(-CLAMP, CLAMP).float()
     bad = ~torch.isfinite(now + prev).all(-1, keepdim=True)
     return torch.where(bad, torch.nan, out), state
 
@@ -194,7 +245,7 @@ def torch_columns(
     if state is None:
         compiled.torch_block(prev, batch.action, now, None, w, None, out)
         return out, None
-    starts, ended = _borders(state, batch)
+    starts, ended = borders.starts(state.ended, batch)
     shape = _block_shape(state, lead)
     memory = tuple(torch.as_tensor(v, device=now.device) for v in state.values)
     values = compiled.torch_block(

@@ -27,7 +27,12 @@ from guerdon.reward_design.language.describe import (
     half_page,
 )
 from guerdon.reward_design.language.edit import Edit, fingerprint
-from guerdon.reward_design.language.grammar import from_json, gbnf, json_schema
+from guerdon.reward_design.language.grammar import (
+    MAX_TERMS_OF_GRAMMAR,
+    from_json,
+    gbnf,
+    json_schema,
+)
 from guerdon.reward_design.language.sample import sample
 from guerdon.reward_design.search.bank import Bank
 from guerdon.reward_design.search.candidate import PARENTS, Operator, Proposal, Trained
@@ -237,13 +242,15 @@ class Proposer:
 
     def _request(self, prompt: str, seed: int) -> ModelRequest:
         layout, action = self.task.layout, self.task.action
+        # Under a grammar a small model always uses all the terms that it may.
+        terms = 1 + seed % MAX_TERMS_OF_GRAMMAR
         system = render("system", language=half_page(action))
         return ModelRequest(
             messages=(Message("system", system), Message("user", prompt)),
             temperature=self.temperature,
             max_tokens=self.max_tokens,
             seed=seed % (2**31),
-            grammar=gbnf(layout, action),
+            grammar=gbnf(layout, action, terms=terms),
             schema=json_schema(layout, action),
         )
 

@@ -27,6 +27,7 @@ from guerdon.reward_design.language import Tree, compile_tree
 from guerdon.reward_design.language.edit import canonical
 from guerdon.reward_design.language.terms import compiled_terms
 from guerdon.reward_design.language.tree import Rejected, to_source
+from guerdon.reward_design.program import CLAMP
 from guerdon.reward_design.search.bank import Bank
 from guerdon.types import Failure, Spec
 
@@ -115,7 +116,7 @@ def screen(tree: Tree, bank: Bank, discount: float = 0.99) -> Screened | Failure
         return error.failure
     spec = Spec(bank.task.layout, bank.task.action, (1,), discount, bank.task.horizon)
     values, _ = terms.apply(terms.init(spec), bank.batch)
-    columns = values[:, 0].astype(np.float64)
+    columns = np.clip(values[:, 0], -CLAMP, CLAMP)
     if not np.isfinite(columns).all():
         name = terms.names[int(np.argmin(np.isfinite(columns).all(axis=0)))]
         return Failure("non_finite", f"term {name!r} is not finite on logged steps")

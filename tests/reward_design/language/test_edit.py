@@ -131,88 +131,78 @@ def test_the_sampler_prefers_changes_to_levels(rng: np.random.Generator) -> None
     assert with_prev > 240
 
 
-class _Gbnf:
-    """Draws random texts from a GBNF grammar, to check it against the parser."""
+_TOKEN = re.compile(
+    r'\s*("(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])+\]|\{\d+,\d+\}|[a-z][a-z0-9]*|[|()?])'
+)
+_LETTERS = {"[a-z]": "abc", "[a-z_]": "ab_", "[0-9]": "0123", "[1-9]": "123"}
 
-    TOKEN = re.compile(
-        r'\s*("(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])+\]|\{\d+,\d+\}|[a-z][a-z0-9]*|[|()?])'
-    )
+
+class _Gbnf:
+    """Draws random texts from a GBNF grammar, to hold it against the parser."""
 
     def __init__(self, text: str, rng: np.random.Generator) -> None:
         self.rng = rng
-        lines = [line.split(" ::= ", 1) for line in text.strip().split("\n")]
-        self.rules = {name: self.TOKEN.findall(body) for name, body in lines}
+        self.rules = {}
+        for line in text.strip().split("\n"):
+            name, body = line.split(" ::= ", 1)
+            tokens = _TOKEN.findall(body)
+            self.rules[name] = self.read(tokens)
+            assert not tokens
 
-    def draw(self, name: str = "root") -> str:
-        self.tokens, saved = list(self.rules[name]), getattr(self, "tokens", [])
-        text = self.alternatives()
-        self.tokens = saved
-        return text
+    def read(self, tokens: list[str]) -> list[list[tuple[object, int, int]]]:
+        """Alternatives of sequences of ``(item, low, high)``."""
+        options: list[list[tuple[object, int, int]]] = [[]]
+        while tokens and tokens[0] != ")":
+            token = tokens.pop(0)
+            if token == "|":
+                options.append([])
+                continue
+            item: object = token
+            if token == "(":
+                item = self.read(tokens)
+                assert tokens.pop(0) == ")"
+            low = high = 1
+            if tokens and tokens[0] == "?":
+                tokens.pop(0)
+                low = 0
+            elif tokens and tokens[0].startswith("{"):
+                low, high = map(int, tokens.pop(0)[1:-1].split(","))
+            options[-1].append((item, low, high))
+        return options
 
-    def alternatives(self) -> str:
-        options = [self.sequence()]
-        while self.tokens and self.tokens[0] == "|":
-            self.tokens.pop(0)
-            options.append(self.sequence())
-        return options[int(self.rng.integers(len(options)))]
-
-    def sequence(self) -> str:
-        out = ""
-        while self.tokens and self.tokens[0] not in ("|", ")"):
-            out += self.repeated()
-        return out
-
-    def repeated(self) -> str:
-        before = list(self.tokens)
-        text = self.item()
-        low, high = 1, 1
-        if self.tokens and self.tokens[0] == "?":
-            self.tokens.pop(0)
-            low, high = 0, 1
-        elif self.tokens and self.tokens[0].startswith("{"):
-            low, high = map(int, self.tokens.pop(0)[1:-1].split(","))
-        after = self.tokens
-        parts = []
-        for _ in range(int(self.rng.integers(low, high + 1))):
-            self.tokens = list(before)
-            parts.append(self.item())
-        self.tokens = after
-        return text if (low, high) == (1, 1) else "".join(parts)
-
-    def item(self) -> str:
-        token = self.tokens.pop(0)
-        if token == "(":
-            text = self.alternatives()
-            assert self.tokens.pop(0) == ")"
-            return text
-        if token.startswith('"'):
-            return str(json.loads(token))
-        if token.startswith("["):
-            letters = (
-                "abcxyz 09"
-                if " " in token
-                else (
-                    "abc_"
-                    if "_" in token
-                    else (
-                        "123"
-                        if token == "[1-9]"
-                        else ("0123" if token == "[0-9]" else "abc")
-                    )
-                )
+    def draw(self, item: object = "root") -> str:
+        if isinstance(item, list):
+            option = item[int(self.rng.integers(len(item)))]
+            return "".join(
+                self.draw(part)
+                for part, low, high in option
+                for _ in range(int(self.rng.integers(low, high + 1)))
             )
+        assert isinstance(item, str)
+        if item.startswith('"'):
+            return str(json.loads(item))
+        if item.startswith("["):
+            letters = _LETTERS.get(item, "plan now")
             return letters[int(self.rng.integers(len(letters)))]
-        return self.draw(token)
+        return self.draw(self.rules[item])
 
 
 @pytest.mark.parametrize("action", [DISCRETE, CONTINUOUS])
 def test_every_text_of_the_grammar_is_a_program(action: object) -> None:
     rng = np.random.default_rng(3)
-    grammar = _Gbnf(gbnf(LAYOUT, action), rng)
-    for _ in range(60):
-        text = grammar.draw()
-        tree = parse(text, LAYOUT, action)
-        assert 1 <= len(tree.terms) <= 4
+    for count in (1, 2, 3, 4):
+        grammar = _Gbnf(gbnf(LAYOUT, action, terms=count), rng)
+        for _ in range(60):
+            tree = parse(grammar.draw(), LAYOUT, action)
+            assert len(tree.terms) == count
+
+
+def test_the_grammar_turns_changes_the_better_way_round() -> None:
+    grammar = gbnf(LAYOUT, DISCRETE)
+    assert "(prev.distance - now.distance)" in grammar
+    assert "(now.distance - prev.distance)" not in grammar
+    assert "(now.x - prev.x)" in grammar
+    assert "(prev.x - now.x)" in grammar
 
 
 def test_the_schema_names_every_feature_and_function_and_nothing_else() -> None:

@@ -141,7 +141,7 @@ def test_a_continuous_action_is_a_vector() -> None:
         (one("[x for x in now.velocity]"), "forbidden", 2, "ListComp"),
         (one("now.x.__class__"), "forbidden", 2, "Attribute"),
         (one("().__class__"), "forbidden", 2, "Attribute"),
-        (one("now.x.mean()"), "forbidden", 2, "no methods"),
+        (one("now.x.mean()"), "forbidden", 2, "methods to call"),
         (one("exp(*[1])"), "forbidden", 2, "plain arguments"),
         (one("1e300"), "forbidden", 2, "1e9"),
         (one("1 << 3"), "forbidden", 2, "BinOp"),
@@ -153,7 +153,7 @@ def test_a_continuous_action_is_a_vector() -> None:
         ("PARAMS = {'w': 1e400}\n" + one("now.x"), "forbidden", 1, "1e9"),
         ("PARAMS = {'w': now}\n" + one("now.x"), "schema", 1, "plain numbers"),
         (one("lambda: 1"), "forbidden", 2, "Lambda"),
-        ("a\x00b", "syntax", None, "cannot be read"),
+        ("a\x00b", "syntax", None, "null bytes"),
     ],
 )
 def test_what_is_no_program_is_refused_with_line_and_reason(
