@@ -74,14 +74,14 @@ docs: install-dev ## build the documentation, warnings are errors
 	$(BIN)/mkdocs build --strict --quiet
 
 bench: install ## speed of the language and of the SB3 adapter (minutes)
-	$(BIN)/python benchmarks/language.py
+	$(BIN)/python -m benchmarks.language
 	$(BIN)/python benchmarks/sb3_adapter.py
 
 bench-demo: install ## the demo's search, its numbers kept (20 minutes)
-	$(BIN)/python benchmarks/demo_search.py
+	$(BIN)/python -m benchmarks.demo_search
 
 bench-classic: install ## a MountainCarContinuous search (half an hour)
-	$(BIN)/python benchmarks/classic_search.py
+	$(BIN)/python -m benchmarks.classic_search
 
 test-gymnasium-1.4: ## the tests with Gymnasium 1.4 instead of 1.2
 	grep -v '^gymnasium==' constraints.txt > .constraints-1.4.txt

@@ -155,7 +155,7 @@ def search(
         json: print only a JSON summary.
     """
     from guerdon.cli.progress import observed_search
-    from guerdon.run import Resources, RunConfig
+    from guerdon.run import Resources, RunConfig, cores
 
     config = RunConfig(
         task=task,
@@ -172,7 +172,7 @@ def search(
         seed=seed,
     )
     resources = Resources(
-        workers=workers or _cores(),
+        workers=workers or cores(),
         budget_tokens=budget_tokens,
         budget_usd=budget_usd,
     )
@@ -183,14 +183,6 @@ def search(
     else:
         show.search_summary(summary)
     return 0
-
-
-def _cores() -> int:
-    import os
-
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def train(

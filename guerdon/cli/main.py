@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 import json
+import os
+import re
+import sqlite3
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tyro
 
@@ -28,6 +35,15 @@ _TAKES_TASK_FIRST = ("tasks", "search", "train", "evaluate")
 INTERRUPTED = 130
 WRONG_INPUT = 2
 
+DEBUG = "GUERDON_DEBUG"
+"""Environment variable that shows the traceback of an error instead of one line."""
+
+_ERRORS = (ValueError, TypeError, KeyError, OSError, sqlite3.Error, MissingExtra)
+"""What wrong input, a full disk or an absent extra raise; more is a bug of ours."""
+
+_FRAME = re.compile(r"[\s\u2500-\u257f]+")
+"""The box that tyro draws around its messages, and white space."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
@@ -41,27 +57,60 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = _task_first(list(sys.argv[1:] if arguments is None else arguments))
     try:
-        status: int = tyro.extras.subcommand_cli_from_dict(
-            _COMMANDS,
-            prog="guerdon",
-            description="The workbench for reward design on Gymnasium.",
-            args=words,
-        )
-        return status
+        command = _read(words)
+        return command if isinstance(command, int) else command()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (ValueError, KeyError, OSError, MissingExtra) as error:
-        return _refuse(error, words)
-    except (JournalError, ModelError) as error:
-        return _refuse(error, words)
+    except (*_ERRORS, JournalError, ModelError) as error:
+        if os.environ.get(DEBUG):
+            raise
+        text = _text(error)
+        print(f"guerdon: {text}", file=sys.stderr)
+        return _refused(text, type(error).__name__, words)
 
 
-def _refuse(error: Exception, words: Sequence[str]) -> int:
-    """One line on stderr; with ``--json`` also an object on stdout."""
-    text = str(error.args[0]) if isinstance(error, KeyError) else str(error)
-    print(f"guerdon: {text}", file=sys.stderr)
+def _read(words: Sequence[str]) -> int | Callable[[], int]:
+    """The command with its arguments, or the status when there is nothing to run."""
+    messages = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(messages):
+            command: Callable[[], int] = tyro.extras.subcommand_cli_from_dict(
+                {name: _later(run) for name, run in _COMMANDS.items()},
+                prog="guerdon",
+                description="The workbench for reward design on Gymnasium.",
+                args=list(words),
+            )
+        return command
+    except SystemExit as end:
+        sys.stderr.write(messages.getvalue())
+        if not end.code:
+            return 0
+        text = _FRAME.sub(" ", messages.getvalue()).strip()
+        return _refused(text, "UsageError", words)
+
+
+def _later(run: Callable[..., int]) -> Callable[..., Callable[[], int]]:
+    """``run`` in two steps, so that only reading the words counts as usage."""
+
+    @functools.wraps(run)
+    def bind(*args: Any, **kwargs: Any) -> Callable[[], int]:
+        return functools.partial(run, *args, **kwargs)
+
+    return bind
+
+
+def _text(error: Exception) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    whole = isinstance(error, KeyError) and error.args
+    return " ".join(str(error.args[0] if whole else error).split())
+
+
+def _refused(text: str, kind: str, words: Sequence[str]) -> int:
+    """With ``--json`` the error is an object on stdout too."""
     if "--json" in words:
-        print(json.dumps({"error": text, "kind": type(error).__name__}))
+        print(json.dumps({"error": text, "kind": kind}))
     return WRONG_INPUT
 
 

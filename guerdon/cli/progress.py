@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,13 @@ PROMPT_TOKENS = 1300
 ANSWER_TOKENS = 250
 """A usual prompt and answer, for the estimate before a run."""
 
+_FLAGS = {f.name for f in fields(RunConfig)} | {
+    "workers",
+    "budget_tokens",
+    "budget_usd",
+}
+"""What ``guerdon search`` takes by name, the task apart."""
+
 
 @dataclass
 class _State:
@@ -32,7 +39,7 @@ class _State:
     workers: int
     phase: str = "starting"
     proposed: int = 0
-    failed: int = 0
+    failed: set[str] = field(default_factory=set)
     trained: int = 0
     seconds: list[float] = field(default_factory=list)
     scores: dict[str, list[float]] = field(default_factory=dict)
@@ -49,7 +56,8 @@ class _State:
             self.phase = f"round {data['number']} of {self.config.rounds}"
         elif kind == "candidate":
             self.proposed += 1
-            self.failed += data["failure"] is not None
+            if data["failure"] is not None:
+                self.failed.add(str(data["id"]))
         elif kind == "trained":
             self._trained(data["record"])
         elif kind == "training":
@@ -63,7 +71,8 @@ class _State:
 
     def _trained(self, record: TrainingRecord) -> None:
         self.trained += 1
-        self.failed += record.failure is not None
+        if record.failure is not None and record.purpose == "search":
+            self.failed.add(record.candidate)
         if record.wall_seconds is not None:
             self.seconds.append(record.wall_seconds)
         if record.result is not None and record.purpose == "search":
@@ -103,7 +112,7 @@ class _State:
         bars = "  ".join(f"{share:3.0%}" for share in self.shares) or "none"
         lines = [
             f"{self.config.task}  {self.phase}",
-            f"candidates: {self.proposed} proposed, {self.failed} failed, "
+            f"candidates: {self.proposed} proposed, {len(self.failed)} failed, "
             f"{self.trained} of at most {self.planned} trainings done",
             f"under way: {bars}",
             f"best true score: {self.best()}",
@@ -131,12 +140,13 @@ def observed_search(
             def observe(kind: str, data: Mapping[str, Any]) -> None:
                 state.see(kind, data)
                 live.update(state.render())
-                if not console.is_terminal and kind == "trained":
+                lines = not console.is_terminal and kind == "trained"
+                if lines and not data["kept"]:
                     console.print(_line(state, data["record"]), soft_wrap=True)
 
             return run_search(config, out, resources, observe)
     except KeyboardInterrupt:
-        words = _resume(config, out)
+        words = _resume(config, out, resources)
         Console(stderr=True).print(
             "interrupted; everything finished so far is kept. To go on, run\n  "
             f"{escape(words)}",
@@ -191,14 +201,18 @@ def _price(uri: str) -> Any:
     )
 
 
-def _resume(config: RunConfig, out: Path) -> str:
-    """The command that goes on: all values that differ from the defaults."""
-    default = RunConfig(task=config.task)
+def _resume(config: RunConfig, out: Path, resources: Resources) -> str:
+    """The command that goes on: all values that differ from the defaults.
+
+    The caps of the budget are among them, or the rest of the run would have none.
+    """
     words = ["guerdon", "search", config.task, "--out", str(out)]
-    for name in RunConfig.__dataclass_fields__:
-        value = getattr(config, name)
-        if value != getattr(default, name):
-            words += [f"--{name.replace('_', '-')}", str(value)]
+    given = ((config, RunConfig(task=config.task)), (resources, Resources()))
+    for values, default in given:
+        for item in fields(default):
+            value = getattr(values, item.name)
+            if item.name in _FLAGS and value != getattr(default, item.name):
+                words += [f"--{item.name.replace('_', '-')}", str(value)]
     return shlex.join(words)
 
 

@@ -30,6 +30,7 @@ class Journaled:
     ) -> None:
         self._chat = chat
         self._told = told
+        self._closed = False
         self._journal = journal
         self._failed = {
             call.key: call.failure
@@ -68,6 +69,8 @@ class Journaled:
         try:
             answer = self._chat.chat(request)
         except ModelError as error:
+            if self._closed:
+                raise
             self._record_failure(key, request, error, time.perf_counter() - started)
             raise
         self._journal.add_call(
@@ -101,7 +104,8 @@ class Journaled:
         )
 
     def close(self) -> None:
-        """Close the chat inside."""
+        """Close the chat inside; a call that this breaks off is not recorded."""
+        self._closed = True
         self._chat.close()
 
 

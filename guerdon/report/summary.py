@@ -55,8 +55,8 @@ def summarise(journal: Journal, task: Task) -> dict[str, Any]:
             "n": selection.get("fresh_candidates"),
         },
         "human_normalised": _normalised(holdout),
-        "by_origin": _origins(candidates.values(), trainings),
-        "failures": _failures(candidates.values(), trainings),
+        "by_origin": _origins(candidates, trainings),
+        "failures": _failures(candidates, trainings),
         "tokens": {
             "prompt": totals.prompt_tokens,
             "completion": totals.completion_tokens,
@@ -125,18 +125,21 @@ def _normalised(holdout: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _origins(
-    candidates: Any, trainings: Sequence[TrainingRecord]
+    candidates: Mapping[str, CandidateRecord], trainings: Sequence[TrainingRecord]
 ) -> dict[str, dict[str, Any]]:
-    """The best that the model alone and the operators alone found, by true score."""
+    """The best that the model alone and the operators alone found, by true score.
+
+    The trainings that selected count, those of the finals too; the holdout never.
+    """
     scores: dict[str, list[TrainingRecord]] = {}
     for training in trainings:
-        if training.purpose == "search" and training.result is not None:
+        if training.purpose != "holdout" and training.result is not None:
             scores.setdefault(training.candidate, []).append(training)
     found: dict[str, dict[str, Any]] = {}
     for origin in ("model", "operators"):
         own = [
             c.id
-            for c in candidates
+            for c in candidates.values()
             if c.operator.startswith(MODEL) == (origin == "model")
         ]
         best = max(
@@ -160,17 +163,25 @@ def _mean(trainings: Sequence[TrainingRecord], name: str) -> float:
     return float(np.mean([t.result[name] for t in trainings]))
 
 
-def _failures(candidates: Any, trainings: Sequence[TrainingRecord]) -> dict[str, int]:
-    """Failed candidates by class; a candidate counts once."""
-    failed = {c.id: c.failure for c in candidates if c.failure is not None}
+def _failures(
+    candidates: Mapping[str, CandidateRecord], trainings: Sequence[TrainingRecord]
+) -> dict[str, int]:
+    """Failed candidates by class; a candidate counts once.
+
+    A training that failed on the holdout stands in the holdout's row instead.
+    """
+    failed = {c.id: c.failure for c in candidates.values() if c.failure is not None}
     for training in trainings:
-        if training.failure is not None:
+        if training.failure is not None and training.purpose == "search":
             failed.setdefault(training.candidate, training.failure)
     return dict(Counter(failure.kind for failure in failed.values()).most_common())
 
 
 def _wall_seconds(journal: Journal) -> float | None:
-    """Time on the clock of all sessions that ended by themselves."""
+    """Time on the clock of all sessions that ended by themselves or by Ctrl-C.
+
+    A session that was killed left no word of its end, so its time is not in the sum.
+    """
     spans = [
         asdict(event)["data"]["wall_seconds"]
         for event in journal.events()

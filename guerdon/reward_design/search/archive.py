@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from guerdon.reward_design.language.edit import fingerprint
 from guerdon.reward_design.search.candidate import Score, Trained
 
 
 @dataclass
 class Archive:
-    """All trained candidates, best first; equal programs share one place."""
+    """All trained candidates, best first."""
 
     members: list[Trained] = field(default_factory=list)
 
@@ -62,14 +61,6 @@ class Archive:
             best = max(places, key=lambda i: (pool[i].score.mean, rng.random()))
             chosen.append(pool.pop(int(best)))
         return chosen
-
-    def known(self) -> set[str]:
-        """Fingerprints of all programs in the archive."""
-        return {
-            fingerprint(m.proposal.tree)
-            for m in self.members
-            if m.proposal.tree is not None
-        }
 
     def _sort(self) -> None:
         self.members.sort(key=lambda m: (-m.score.mean, m.proposal.round, m.id))

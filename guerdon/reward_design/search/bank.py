@@ -38,15 +38,25 @@ class Bank:
         if not self.episodes:
             raise ValueError("bank: expected at least one episode, got none")
 
+    @classmethod
+    def of(cls, task: Task, episodes: Sequence[Episode]) -> Bank:
+        """A bank of episodes with the scores that their environments gave them."""
+        return cls(task, tuple(episodes), tuple(_fitness(task, e) for e in episodes))
+
     def __add__(self, episodes: Sequence[Episode]) -> Bank:
-        """The bank with more whole episodes."""
-        fitness = tuple(float(self.task.fitness(e)) for e in episodes)
-        return Bank(self.task, (*self.episodes, *episodes), (*self.fitness, *fitness))
+        """The bank with more episodes."""
+        return Bank.of(self.task, (*self.episodes, *episodes))
 
     @property
     def size(self) -> int:
         """Number of transitions."""
         return sum(e.length for e in self.episodes)
+
+    @cached_property
+    def failed(self) -> np.ndarray:
+        """``(E,)`` bool: whole episodes that did not solve the task."""
+        solved = np.array([_solved(self.task, e) for e in self.episodes], np.bool_)
+        return np.asarray(np.isfinite(self.fitness) & ~solved)
 
     @cached_property
     def index(self) -> np.ndarray:
@@ -93,18 +103,27 @@ def collect(task: Task, *, steps: int = 6000, seed: int = 0) -> Bank:
     env = task.make()
     env.action_space.seed(int(rng.integers(2**31)))
     episodes: list[Episode] = []
-    fitness: list[float] = []
     total = 0
     try:
         while total < steps:
             sticky = STICKINESS if len(episodes) % 2 else 0.0
             episode = _play(task, env, rng, sticky, steps - total)
             episodes.append(episode)
-            fitness.append(float(episode.info.get("fitness", np.nan)))
             total += episode.length
     finally:
         env.close()  # type: ignore[no-untyped-call]
-    return Bank(task, tuple(episodes), tuple(fitness))
+    return Bank.of(task, episodes)
+
+
+def _fitness(task: Task, episode: Episode) -> float:
+    """A saved episode has lost the info that the task may compute its score from."""
+    known = episode.info.get("fitness")
+    return float(task.fitness(episode) if known is None else known)
+
+
+def _solved(task: Task, episode: Episode) -> bool:
+    known = episode.info.get("success")
+    return bool(task.success(episode) if known is None else known)
 
 
 def _play(
@@ -130,5 +149,8 @@ def _play(
         reward=np.array(rewards),
         terminated=bool(terminated),
         truncated=bool(truncated),
-        info=dict(info),
+        info={
+            "fitness": float(info.get("fitness", np.nan)),
+            "success": bool(info.get("success", False)),
+        },
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -71,9 +71,21 @@ UNRANKED = 0.25
 """Share of slots whose first draw is trained, whatever the screen thinks of it."""
 
 TRIES = 40
+"""Draws after which an operator gives up its slot."""
 
 Note = Callable[[str, dict[str, Any]], None]
 """Told what happened on the way: a model's failure, a duplicate, a repair."""
+
+
+class _Draft(NamedTuple):
+    """What came of one answer: a program and its screening, or neither, and why."""
+
+    text: str
+    key: str
+    tree: Tree | None = None
+    screened: Screened | None = None
+    """None with a tree: the program is known already."""
+    failure: Failure | None = None
 
 
 @dataclass
@@ -98,7 +110,7 @@ class Proposer:
     max_tokens: int = 400
     temperature: float = 0.9
     out_of_budget: bool = field(init=False, default=False)
-    _known: set[str] = field(init=False, default_factory=set)
+    _known: dict[str, Tree] = field(init=False, default_factory=dict)
     _signatures: list[np.ndarray] = field(init=False, default_factory=list)
 
     def propose(self, request: Request) -> Proposal:
@@ -139,15 +151,22 @@ class Proposer:
         if request.operator == "mutate" and trees:
             return edits.mutate(trees[0], rng)
         if request.operator == "cross" and len(trees) > 1:
-            return edits.cross(trees[0], trees[1], rng)
+            return self._new(edits.cross(trees[0], trees[1], rng), rng)
         if request.operator == "simplify" and trees:
             shares = dict(request.parents[0].score.shares)
-            edit = edits.simplify(trees[0], rng, shares)
-            # A second try would drop the same term again; change what is left.
-            again = fingerprint(edit.tree) in self._known
-            return edits.mutate(edit.tree, rng) if again else edit
+            return self._new(edits.simplify(trees[0], rng, shares), rng)
         tree = sample(self.task.layout, self.task.action, rng)
         return Edit(tree, "drawn from the grammar")
+
+    def _new(self, edit: Edit, rng: np.random.Generator) -> Edit:
+        """The edit; where its result is known, one more change of it.
+
+        Small parents have few children, so a second draw would often be the same.
+        """
+        if fingerprint(edit.tree) not in self._known:
+            return edit
+        again = edits.mutate(edit.tree, rng)
+        return Edit(again.tree, f"{edit.change}; {again.change}")
 
     def _screened(self, tree: Tree) -> Screened | Failure | None:
         """The screening; None for a program that is known already."""
@@ -169,7 +188,7 @@ class Proposer:
         screened: Screened,
         call_key: str | None = None,
     ) -> Proposal:
-        self._known.add(fingerprint(tree))
+        self._known[fingerprint(tree)] = tree
         self._signatures.append(screened.signature)
         return Proposal(
             id=request.id,
@@ -203,9 +222,10 @@ class Proposer:
         )
 
     def grow_bank(self, bank: Bank) -> None:
-        """Screen on a larger bank from now on; old signatures no longer compare."""
+        """Screen on a larger bank from now on; what is known is scored there too."""
         self.bank = bank
-        self._signatures.clear()
+        again = (screen(tree, bank, self.discount) for tree in self._known.values())
+        self._signatures = [s.signature for s in again if isinstance(s, Screened)]
 
     # --- the model --------------------------------------------------------------
 
@@ -216,29 +236,36 @@ class Proposer:
         if len(request.parents) < PARENTS[request.operator]:
             return None
         try:
-            asked = self._request(self._prompt(request, rng), request.seed)
-            answer = self.chat.chat(asked)
-            key = asked.key(self.chat.model)
-            result, text = self._read(answer)
-            if isinstance(result, Failure):
-                self.note("repair", {"id": request.id, "failure": str(result)})
-                asked = self._request(self._repair(text, result, rng), request.seed + 1)
-                answer = self.chat.chat(asked)
-                key = asked.key(self.chat.model)
-                result, text = self._read(answer)
+            draft = self._draft(self.chat, self._prompt(request, rng), request.seed)
+            if draft.failure is not None:
+                self.note("repair", {"id": request.id, "failure": str(draft.failure)})
+                prompt = self._repair(draft.text, draft.failure, rng)
+                draft = self._draft(self.chat, prompt, request.seed + 1)
         except ModelError as error:
             self.out_of_budget = self.out_of_budget or error.kind == "budget"
             self.note("model_failed", {"id": request.id, "kind": error.kind})
             return None
+        if draft.failure is not None:
+            return self._failed(request, draft.failure, draft.text, draft.key)
+        if draft.tree is None or draft.screened is None:
+            self.note("duplicate", {"id": request.id, "call": draft.key})
+            return None
+        plan = _plan(draft.text)
+        return self._accept(
+            request, draft.tree, draft.text, plan, draft.screened, draft.key
+        )
+
+    def _draft(self, chat: Chat, prompt: str, seed: int) -> _Draft:
+        """Ask once, and read and screen the answer."""
+        asked = self._request(prompt, seed)
+        result, text = self._read(chat.chat(asked))
+        key = asked.key(chat.model)
         if isinstance(result, Failure):
-            return self._failed(request, result, text, key)
+            return _Draft(text, key, failure=result)
         screened = self._screened(result)
         if isinstance(screened, Failure):
-            return self._failed(request, screened, text, key)
-        if screened is None:
-            self.note("duplicate", {"id": request.id, "call": key})
-            return None
-        return self._accept(request, result, text, _plan(text), screened, key)
+            return _Draft(text, key, failure=screened)
+        return _Draft(text, key, result, screened)
 
     def _request(self, prompt: str, seed: int) -> ModelRequest:
         layout, action = self.task.layout, self.task.action

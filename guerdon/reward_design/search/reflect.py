@@ -72,13 +72,14 @@ def diagnoses(
 ) -> list[str]:
     """One short sentence for every thing that looks wrong."""
     found = []
+    paying = sum(share > 0.0 for share in shares.values())
     for name, values in terms.items():
         known = [v for v in values if v is not None]
         if name == "task" or not known:
             continue
         if max(abs(v) for v in known) < 1e-6:
             found.append(f"{name} never fired: drop it or write another condition")
-        elif shares[name] > 0.9 and success < 0.5:
+        elif shares[name] > 0.9 and success < 0.5 and paying > 1:
             found.append(f"{name} drowns the others: make it smaller")
         elif known[-1] > 2 * max(known[0], 0.1) and success < 0.1:
             found.append(

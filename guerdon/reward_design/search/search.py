@@ -105,7 +105,7 @@ class Search:
     failures: list[Proposal] = field(default_factory=list)
     round: int = 0
     bandit: Bandit[Operator] = field(init=False)
-    _asked: bool = field(init=False, default=False)
+    _asked: dict[str, Operator] | None = field(init=False, default=None)
     _finalists: list[str] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -123,12 +123,12 @@ class Search:
         """Slots of the next round; an empty list when all rounds are done."""
         if self.round >= self.config.rounds:
             return []
-        self._asked = True
         rng = np.random.default_rng([self.config.seed, 1, self.round])
         requests = [
             self._request(slot, self._operator(slot, rng), rng)
             for slot in range(self.config.candidates)
         ]
+        self._asked = {request.id: request.operator for request in requests}
         # A model is slow: the workers train the others while it writes.
         requests.sort(key=lambda r: r.operator in MODEL_OPERATORS)
         return requests
@@ -156,18 +156,31 @@ class Search:
     ) -> None:
         """Outcomes of the round that was asked for.
 
+        A slot that was the model's and that another operator had to fill pays the
+        model nothing.
+
         Args:
             proposals: one for every request, in any order.
             scores: by id, for every proposal that has a program.
 
         Raises:
             RuntimeError: when nothing was asked.
+            ValueError: when the proposals are not those of the requests.
             KeyError: when a program has no outcome.
         """
-        if not self._asked:
+        asked = self._asked
+        if asked is None:
             raise RuntimeError("search: tell() before ask()")
+        if sorted(p.id for p in proposals) != sorted(asked):
+            raise ValueError(
+                f"search: expected proposals for {sorted(asked)}, got "
+                f"{sorted(p.id for p in proposals)}"
+            )
+        outcomes = {p.id: p.failure or scores[p.id] for p in proposals}
         for proposal in sorted(proposals, key=lambda p: p.slot):
-            outcome = proposal.failure or scores[proposal.id]
+            if proposal.operator != asked[proposal.id]:
+                self.bandit.update(asked[proposal.id], 0.0)
+            outcome = outcomes[proposal.id]
             if isinstance(outcome, Failure):
                 self.failures.append(proposal)
                 self.bandit.update(proposal.operator, 0.0)
@@ -175,7 +188,7 @@ class Search:
                 payoff = self.archive.add(Trained(proposal, outcome))
                 self.bandit.update(proposal.operator, payoff)
         self.round += 1
-        self._asked = False
+        self._asked = None
 
     # --- choosing the winner --------------------------------------------------
 
@@ -195,7 +208,7 @@ class Search:
         if added >= self.config.final_seeds or not finalists:
             return []
         self._finalists = [f.id for f in finalists]
-        if added and self.best_probability() >= self.config.confidence:
+        if self.best_probability() >= self.config.confidence:
             return []
         seed = self.config.search_seeds + added
         return [SeedRequest(candidate, seed) for candidate in finalists]
@@ -209,7 +222,9 @@ class Search:
         """Probability that the leader is the best of the finalists.
 
         Means are taken as normal with the seeds' spread, pooled over the finalists,
-        since each of them has too few seeds for a spread of its own.
+        since each of them has too few seeds for a spread of its own. Finalists that
+        cannot be told apart share the probability. Without any second seed there is
+        no spread to judge by, and nothing is claimed.
         """
         finalists = self.finalists()
         if len(finalists) < 2:
@@ -224,7 +239,8 @@ class Search:
         means = np.array([s.mean() for s in scores])
         error = spread / np.sqrt([len(s) for s in scores])
         sampled = means + error * rng.standard_normal((draws, len(scores)))
-        return float((sampled.argmax(axis=1) == means.argmax()).mean())
+        best = sampled == sampled.max(axis=1, keepdims=True)
+        return float((best[:, means.argmax()] / best.sum(axis=1)).mean())
 
     def winner(self) -> Trained | None:
         """The best finalist: most seeds first, then the best mean."""

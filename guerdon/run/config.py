@@ -1,0 +1,144 @@
+"""What determines a run, and what it may use."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from guerdon.agents.training import EVALUATION_SEED, TrainingJob
+from guerdon.agents.workers import JOB_FUNCTION
+from guerdon.reward_design.search import SearchConfig
+
+HOLDOUT_SEED = 1000
+"""First training seed of the holdout, far from the seeds of the search."""
+
+HOLDOUT_EVALUATION_SEED = 2 * EVALUATION_SEED
+"""First episode seed of the holdout; nothing was selected on these episodes."""
+
+TRAININGS = "trainings"
+"""Folder of weights and recorded episodes inside the run folder."""
+
+BANK = "bank.npz"
+"""Episodes that the screen begins with, inside the run folder."""
+
+Observer = Callable[[str, Mapping[str, Any]], None]
+"""Told what happens: ``(kind, data)``; used for the live progress."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """Everything that determines a search.
+
+    Args:
+        task: id of a task, or ``module:object``.
+        llm: URI of the language model; ``sampler`` for none.
+        candidates: programs trained in each round.
+        rounds: rounds of proposing, training and reflecting.
+        steps: environment steps of every training.
+        seeds: fresh training seeds of the holdout.
+        search_seeds: training seeds of every candidate during the rounds.
+        finalists: best candidates that get more seeds.
+        final_seeds: most additional seeds of a finalist.
+        eval_episodes: episodes of the trusted evaluation after each training.
+        algo: ``ppo``, ``sac``, or None for the task's recipe.
+        seed: seed of everything that the search draws.
+
+    Raises:
+        ValueError: for a number below its least.
+    """
+
+    task: str
+    llm: str = "embedded"
+    candidates: int = 12
+    rounds: int = 3
+    steps: int = 100_000
+    seeds: int = 5
+    search_seeds: int = 1
+    finalists: int = 3
+    final_seeds: int = 2
+    eval_episodes: int = 32
+    algo: Literal["ppo", "sac"] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"steps": 1, "seeds": 1, "eval_episodes": 1, "seed": 0}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise ValueError(
+                    f"{name}: expected at least {low}, got {getattr(self, name)}"
+                )
+        self.search()
+
+    def search(self) -> SearchConfig:
+        """The part that the search itself needs."""
+        return SearchConfig(
+            candidates=self.candidates,
+            rounds=self.rounds,
+            search_seeds=self.search_seeds,
+            finalists=self.finalists,
+            final_seeds=self.final_seeds,
+            seed=self.seed,
+        )
+
+    def job(self, reward: str, seed: int) -> TrainingJob:
+        """A training of the rounds with ``reward`` (a name or a program's text)."""
+        return TrainingJob(
+            task=self.task,
+            reward=reward,
+            steps=self.steps,
+            seed=seed,
+            algo=self.algo,
+            eval_episodes=self.eval_episodes,
+        )
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a run may use; another choice resumes the same run.
+
+    Args:
+        workers: training processes at a time; one per core by default.
+        budget_tokens: most tokens of the language model, or None.
+        budget_usd: most US dollars, or None.
+        deadline_s: seconds after which one training is killed; None for a generous
+            estimate from its steps.
+        model_threads: threads of the embedded model.
+        function: ``module:name`` of what a worker runs; tests bring their own.
+
+    Raises:
+        ValueError: for a number below its least.
+    """
+
+    workers: int = field(default_factory=cores)
+    budget_tokens: int | None = None
+    budget_usd: float | None = None
+    deadline_s: float | None = None
+    model_threads: int = 1
+    function: str = JOB_FUNCTION
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "model_threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name}: expected at least 1, got {getattr(self, name)}"
+                )
+        for name in ("budget_tokens", "budget_usd"):
+            cap = getattr(self, name)
+            if cap is not None and not (math.isfinite(cap) and cap >= 0):
+                raise ValueError(f"{name}: expected a number >= 0, got {cap}")
+        if self.deadline_s is not None and not self.deadline_s > 0:
+            raise ValueError(f"deadline_s: expected more than 0, got {self.deadline_s}")
+
+    def deadline(self, steps: int) -> float:
+        """Seconds that a training may take: a hundred steps a second, and a start."""
+        return 300.0 + steps / 100.0 if self.deadline_s is None else self.deadline_s

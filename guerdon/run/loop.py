@@ -1,0 +1,320 @@
+"""One run from the first round to the holdout, over a journal."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from guerdon.agents.evaluate import load_episodes, save_episodes
+from guerdon.agents.training import Outcome, TrainingJob
+from guerdon.agents.workers import WorkerPool
+from guerdon.envs import Task
+from guerdon.journal import CandidateRecord, Journal, Purpose, TrainingRecord
+from guerdon.llm.client import Chat
+from guerdon.reward_design.search import (
+    Bank,
+    Proposal,
+    Proposer,
+    Request,
+    Score,
+    Search,
+    collect,
+)
+from guerdon.reward_design.search.candidate import MODEL_OPERATORS
+from guerdon.reward_design.search.reflect import statistics, term_shares
+from guerdon.run.config import (
+    BANK,
+    HOLDOUT_EVALUATION_SEED,
+    HOLDOUT_SEED,
+    TRAININGS,
+    Observer,
+    RunConfig,
+)
+from guerdon.types import Episode, Failure
+
+GLANCE = 0.2
+"""Seconds between two looks at the workers while a model writes."""
+
+
+class Loop:
+    """Rounds, finals and holdout.
+
+    All decisions follow from the configuration and from what the journal holds, never
+    from the order in which trainings happen to finish: that is what lets a resumed
+    run repeat its way and skip what is done.
+
+    Args:
+        config: what is searched.
+        task: the task.
+        journal: of the run, open to write.
+        pool: trains.
+        chat: the language model behind the journal, or None.
+        observe: told what happens.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        task: Task,
+        journal: Journal,
+        pool: WorkerPool,
+        chat: Chat | None,
+        observe: Observer,
+    ) -> None:
+        self.config, self.task, self.journal = config, task, journal
+        self.pool, self.chat, self.observe = pool, chat, observe
+        self.search = Search(config.search(), model=chat is not None)
+        self.open: dict[str, tuple[str, Purpose, TrainingJob]] = {}
+
+    def go(self) -> None:
+        """All rounds, the finals and the holdout."""
+        self.observe("phase", {"name": "bank"})
+        proposer = Proposer(self.task, self._bank(), self.chat, note=self._note)
+        while requests := self.search.ask():
+            self._round(requests, proposer)
+            if proposer.out_of_budget:
+                self._once("budget", {"after_round": self.search.round})
+                break
+        self._finals()
+        self._holdout()
+
+    def _bank(self) -> Bank:
+        """The first bank; kept, since not every environment plays an episode twice."""
+        path = self.journal.folder / BANK
+        if path.exists():
+            return Bank.of(self.task, load_episodes(path, self.task))
+        bank = collect(self.task, seed=self.config.seed)
+        save_episodes(path, bank.episodes)
+        return bank
+
+    def _once(self, key: str, value: Any) -> None:
+        if self.journal.meta(key) is None:
+            self.journal.set_meta(key, value)
+
+    def _note(self, kind: str, data: dict[str, Any]) -> None:
+        self.journal.add_event(kind, data)
+        self.observe(kind, data)
+
+    # --- rounds ---------------------------------------------------------------
+
+    def _round(self, requests: Sequence[Request], proposer: Proposer) -> None:
+        """Propose and train together: the workers train while a model writes."""
+        number = self.search.round + 1
+        self.observe("round", {"number": number, "slots": len(requests)})
+        proposals = []
+        for request in requests:
+            self.observe("proposing", {"id": request.id, "operator": request.operator})
+            proposal = self._proposed(request, proposer)
+            proposals.append(proposal)
+            self._record(proposal)
+            if proposal.source is not None and proposal.failure is None:
+                for seed in self.search.seeds:
+                    job = self.config.job(proposal.source, seed)
+                    self._train(proposal.id, "search", job)
+            self.collect(wait=False)
+        self.collect(wait=True)
+        scores = {
+            p.id: self._score(p.id, "search")
+            for p in proposals
+            if p.failure is None and p.source is not None
+        }
+        self.search.tell(proposals, scores)
+        self._end_of_round(number, proposals, scores, proposer)
+
+    def _proposed(self, request: Request, proposer: Proposer) -> Proposal:
+        """A proposal; while a model writes it, finished trainings are journaled."""
+        if request.operator not in MODEL_OPERATORS:
+            return proposer.propose(request)
+        answer: list[Proposal | BaseException] = []
+
+        def ask() -> None:
+            try:
+                answer.append(proposer.propose(request))
+            except BaseException as error:  # raised again below
+                answer.append(error)
+
+        thread = threading.Thread(target=ask, name="proposer", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            self.collect(wait=False)
+            thread.join(GLANCE)
+        (found,) = answer
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def _record(self, proposal: Proposal) -> None:
+        record = CandidateRecord(
+            id=proposal.id,
+            round=proposal.round + 1,
+            slot=proposal.slot,
+            operator=proposal.operator,
+            parents=proposal.parents,
+            source=proposal.source,
+            plan=proposal.plan,
+            failure=proposal.failure,
+            screening=proposal.screening,
+            call_key=proposal.call_key,
+        )
+        self.journal.add_candidate(record)
+        self.observe("candidate", {"id": proposal.id, "failure": proposal.failure})
+
+    def _end_of_round(
+        self,
+        number: int,
+        proposals: Sequence[Proposal],
+        scores: Mapping[str, Score | Failure],
+        proposer: Proposer,
+    ) -> None:
+        best = self.search.archive.best
+        means = {k: round(v, 4) for k, v in self.search.bandit.means().items()}
+        summary = {
+            "best": best.id if best else None,
+            "fitness": best.score.mean if best else None,
+            "operators": means,
+        }
+        self.journal.add_round(number, summary)
+        self.observe("round_done", summary)
+        good = sorted(
+            (
+                (s.mean, p.id)
+                for p in proposals
+                if isinstance(s := scores.get(p.id), Score)
+            ),
+            reverse=True,
+        )
+        self._grow_bank(proposer, [name for _, name in good[:2]])
+
+    def _grow_bank(self, proposer: Proposer, names: Sequence[str]) -> None:
+        """Add episodes of the round's best agents: the bank sees new parts."""
+        episodes: list[Episode] = []
+        for name in names:
+            for training in self._trainings(name, "search"):
+                file = (training.result or {}).get("episodes")
+                path = self.journal.folder / TRAININGS / str(file)
+                if file and path.exists():
+                    episodes += load_episodes(path, self.task)
+        if episodes:
+            proposer.grow_bank(proposer.bank + episodes)
+
+    # --- trainings ------------------------------------------------------------
+
+    def _trainings(self, candidate: str, purpose: Purpose) -> list[TrainingRecord]:
+        """By seed: the journal has them in the order in which they finished."""
+        found = self.journal.trainings(candidate, purpose)
+        return sorted(found, key=lambda training: training.seed)
+
+    def _train(self, candidate: str, purpose: Purpose, job: TrainingJob) -> None:
+        """Start a training unless the journal has it."""
+        if job.key in self.open:
+            return
+        known = self.journal.training(job.key)
+        if known is not None:
+            self.observe("trained", {"record": known, "kept": True})
+            return
+        self.open[job.key] = (candidate, purpose, job)
+        self.pool.submit(job)
+
+    def collect(self, *, wait: bool) -> None:
+        """Journal what has finished; with ``wait`` until nothing is under way."""
+        while True:
+            for job, outcome in self.pool.poll(0.5 if wait else 0.0):
+                self._finished(job, outcome)
+            shares = [self.pool.progress(job) for _, _, job in self.open.values()]
+            self.observe("training", {"open": len(self.open), "shares": shares})
+            if not (wait and self.open):
+                return
+
+    def _finished(self, job: TrainingJob, outcome: Outcome) -> None:
+        candidate, purpose, _ = self.open.pop(job.key)
+        record = TrainingRecord(
+            key=job.key,
+            candidate=candidate,
+            seed=job.seed,
+            purpose=purpose,
+            steps=job.steps,
+        )
+        if isinstance(outcome, Failure):
+            record = replace(record, failure=outcome)
+        else:
+            record = replace(
+                record,
+                result=outcome.as_record(),
+                cpu_seconds=outcome.cpu_seconds,
+                wall_seconds=outcome.wall_seconds,
+                artifact=outcome.weights,
+            )
+        self.journal.add_training(record)
+        self.observe("trained", {"record": record, "kept": False})
+
+    def _score(self, candidate: str, purpose: Purpose) -> Score | Failure:
+        """True score of a candidate, from the journal."""
+        trainings = self._trainings(candidate, purpose)
+        for training in trainings:
+            if training.failure is not None:
+                return training.failure
+        if not trainings:
+            return Failure("crashed", "no training of this candidate has finished")
+        score = Score(
+            {t.seed: float(t.result["fitness"]) for t in trainings},
+            {t.seed: float(t.result["success"]) for t in trainings},
+        )
+        best = self.search.archive.best
+        curve = trainings[0].result["curve"]
+        text = statistics(
+            score.mean,
+            score.mean_success,
+            curve,
+            curve["terms"],
+            best.score.mean if best else None,
+        )
+        return replace(score, statistics=text, shares=term_shares(curve["terms"]))
+
+    # --- the winner -------------------------------------------------------------
+
+    def _finals(self) -> None:
+        """Add seeds to the finalists until one of them is best with confidence."""
+        added = 0
+        while requests := self.search.ask_seeds(added):
+            self.observe("phase", {"name": "finals", "seed": added + 1})
+            for request in requests:
+                source = request.candidate.proposal.source or ""
+                job = self.config.job(source, request.seed)
+                self._train(request.candidate.id, "final", job)
+            self.collect(wait=True)
+            scores = {
+                r.candidate.id: score
+                for r in requests
+                if isinstance(score := self._score(r.candidate.id, "final"), Score)
+            }
+            self.search.tell_seeds(scores)
+            added += 1
+
+    def _holdout(self) -> None:
+        """Train winner and references with fresh seeds, evaluate on fresh episodes."""
+        winner, fresh = self.search.winner(), self.search.best_fresh()
+        selection = {
+            "winner": winner.id if winner else None,
+            "best_of_n": fresh.id if fresh else None,
+            "probability": self.search.best_probability() if winner else None,
+            "fresh_candidates": sum(
+                not m.proposal.parents for m in self.search.archive.members
+            ),
+        }
+        self._once("selection", selection)
+        self.observe("phase", {"name": "holdout", **selection})
+        rewards = {"sparse": "sparse"}
+        if "human" in self.task.rewards:
+            rewards["human"] = "human"
+        for member in (winner, fresh):
+            if member is not None and member.proposal.source is not None:
+                rewards[member.id] = member.proposal.source
+        for seed in range(HOLDOUT_SEED, HOLDOUT_SEED + self.config.seeds):
+            for candidate, reward in rewards.items():
+                job = replace(
+                    self.config.job(reward, seed), eval_seed=HOLDOUT_EVALUATION_SEED
+                )
+                self._train(candidate, "holdout", job)
+        self.collect(wait=True)
