@@ -21,10 +21,11 @@ def main() -> None:
         config = RunConfig(
             task=TASK,
             llm=llm,
-            candidates=8,
+            candidates=6,
             rounds=3,
-            steps=20_000,
+            steps=10_000,
             seeds=5,
+            final_seeds=1,
         )
         folder = Path(f"runs/bench-classic-{name}")
         search_and_keep(config, folder, f"classic_search_{name}", "make bench-classic")

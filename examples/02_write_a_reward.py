@@ -38,7 +38,11 @@ def main() -> None:
 
     steps = pick(full=40_000, tiny=4_096)
     print(f"\n{'reward':<8} {'solved':>7} {'true score':>11} {'agent was paid':>15}")
-    for name, reward in {"sparse": "sparse", "dense": "human", "events": EVENTS}.items():
+    for name, reward in {
+        "sparse": "sparse",
+        "dense": "human",
+        "events": EVENTS,
+    }.items():
         outcome = train(TrainingJob(task=TASK, reward=reward, steps=steps, seed=0))
         if isinstance(outcome, Failure):
             raise SystemExit(f"{name}: {outcome}")

@@ -65,6 +65,8 @@ class CurveRecorder(BaseCallback):
     Args:
         steps: environment steps of the whole training.
         names: terms of the designed reward.
+        span: environment steps in which every environment ends an episode at least
+            once: the horizon times the number of environments.
         progress: told the finished share.
         should_stop: asked whether to end the training here.
     """
@@ -73,12 +75,16 @@ class CurveRecorder(BaseCallback):
         self,
         steps: int,
         names: tuple[str, ...],
+        span: int,
         progress: Progress | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         super().__init__()
         self._steps = steps
         self._names = names
+        # Failed episodes run to the horizon and all end together; a shorter span
+        # would show the successes alone until they do.
+        self._trailing = min(CURVE_POINTS, -(-span * CURVE_POINTS // steps))
         self._progress = progress
         self._should_stop = should_stop
         self._told = time.monotonic()
@@ -116,13 +122,16 @@ class CurveRecorder(BaseCallback):
         )
 
     def curve(self) -> Curve:
-        """Means per window."""
+        """Means over the episodes of the trailing span at the end of each window."""
+        counts, sums = _trailing(self._counts, self._trailing), self._sums.T
         columns = [
             tuple(
-                float(total / count) if count else None
-                for total, count in zip(column, self._counts, strict=True)
+                float(total / count) if count and place + 1 >= self._trailing else None
+                for place, (total, count) in enumerate(
+                    zip(_trailing(column, self._trailing), counts, strict=True)
+                )
             )
-            for column in self._sums.T
+            for column in sums
         ]
         fitness, success, proxy, length = columns[:4]
         ends = np.arange(1, CURVE_POINTS + 1) * self._steps // CURVE_POINTS
@@ -137,10 +146,18 @@ class CurveRecorder(BaseCallback):
         )
 
     def final_proxy(self) -> float | None:
-        """Mean designed return of the episodes of the last fifth."""
-        last = slice(-CURVE_POINTS // 5, None)
+        """Mean designed return of the episodes of the last fifth, or the last span."""
+        last = slice(-max(CURVE_POINTS // 5, self._trailing), None)
         count = self._counts[last].sum()
         return float(self._sums[last, 2].sum() / count) if count else None
+
+
+def _trailing(values: np.ndarray, width: int) -> np.ndarray:
+    """Sums of the last ``width`` entries up to each place."""
+    total = np.cumsum(values)
+    before = np.concatenate([np.zeros(width, total.dtype), total[:-width]])
+    sums: np.ndarray = total - before[: len(total)]
+    return sums
 
 
 def train(
@@ -207,7 +224,8 @@ def _train(
     venv = training_env(task, recipe, program)
     try:
         total = whole_steps(recipe, job.steps)
-        recorder = CurveRecorder(total, program.names, progress, should_stop)
+        span = task.horizon * recipe.n_envs
+        recorder = CurveRecorder(total, program.names, span, progress, should_stop)
         model = make_model(recipe, venv, job.steps, job.seed)
         model.learn(job.steps, callback=recorder, log_interval=NEVER)
         normalised = venv if isinstance(venv, VecNormalize) else None

@@ -75,9 +75,10 @@ class TrainingJob:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Means over the episodes that ended in each window of the training.
+    """Means over the episodes that ended in the span up to the end of each window.
 
-    A window in which no episode ended has None. Fitness and success are the task's
+    The span is the time in which every environment ends an episode at least once;
+    before it is full, and where no episode ended, there is None. Fitness and success are the task's
     own, proxy is the designed reward that the agent was trained on.
     """
 

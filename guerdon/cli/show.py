@@ -78,9 +78,7 @@ def task_page(task: Task) -> None:
     """One task as a language model would see it, and its reference rewards."""
     from guerdon.reward_design.language.describe import action_line, feature_table
 
-    console.print(
-        f"[bold]{escape(task.id)}[/]  {escape(task.intent)}", soft_wrap=True
-    )
+    console.print(f"[bold]{escape(task.id)}[/]  {escape(task.intent)}", soft_wrap=True)
     console.print(
         f"horizon {task.horizon} steps, usually reported at {task.budget:,} steps; "
         f"{escape(task.source)}\n",

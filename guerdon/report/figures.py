@@ -6,6 +6,7 @@ was measured that it could show.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from guerdon.extras import require
@@ -205,11 +206,23 @@ def true_against_designed(axes: Axes, data: RunData, look: Look) -> None:
     largest = max(abs(point[2]) for point in points)
     if largest > 50 * max(1.0, sorted(abs(p[2]) for p in points)[len(points) // 2]):
         axes.set_xscale("symlog", linthresh=1.0)
+        axes.set_xticks(_decades(min(p[2] for p in points), max(p[2] for p in points)))
+        axes.minorticks_off()
+        # The default labels are mathematical text, which is switched off here.
+        axes.xaxis.set_major_formatter(lambda value, place: f"{value:,.0f}")
     axes.set_xlabel("Designed reward per episode, end of training")
     axes.set_ylabel("True score per episode")
     axes.margins(0.08)
     _legend(axes, look)
     _name_points(axes, points, look)
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """At most nine powers of ten with their signs, and 0, that span the values."""
+    top = max(1, math.ceil(math.log10(max(abs(low), abs(high), 10.0))))
+    powers = range(1, top + 1, max(1, math.ceil(top / 4)))
+    ticks = [sign * 10.0**power for power in powers for sign in (-1, 1)]
+    return sorted({0.0, *(t for t in ticks if 10 * low <= t <= 10 * high)})
 
 
 def _name_points(

@@ -140,7 +140,8 @@ def holdout(data: RunData, chart: Chart) -> str:
     )
     normalised = (
         f"Human-normalised score of the winner: {interval(data.human_normalised)} "
-        "(0 is the sparse reward, 1 the human-designed one)."
+        "(0 is the sparse reward, 1 the human-designed one; not measured where these "
+        "two cannot be told apart)."
     )
     return (
         table(head, rows)

@@ -105,22 +105,27 @@ def _winner(
 
 
 def _normalised(holdout: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Human-normalised score; the interval resamples the seeds of all three rewards."""
+    """Human-normalised score; the interval resamples the seeds of all three rewards.
+
+    None where the human and the sparse reward cannot be told apart.
+    """
     rows = [holdout[name] for name in ("winner", "sparse", "human")]
     if any(row is None for row in rows):
         return None
     samples = [np.array(row["per_seed"]["fitness"]) for row in rows]
     value = human_normalised(*(iqm(list(s)) for s in samples))
-    if value is None:
-        return None
     rng = np.random.default_rng(0)
-    draws = []
+    draws, gaps = [], []
     for _ in range(1000):
-        drawn = (rng.choice(sample, len(sample)) for sample in samples)
-        score = human_normalised(*(iqm(list(s)) for s in drawn))
+        drawn = [iqm(list(rng.choice(sample, len(sample)))) for sample in samples]
+        gaps.append(drawn[2] - drawn[1])
+        score = human_normalised(*drawn)
         if score is not None:
             draws.append(score)
-    low, high = np.percentile(draws or [value], [2.5, 97.5])
+    narrow, wide = np.percentile(gaps, [2.5, 97.5])
+    if value is None or narrow <= 0.0 <= wide:
+        return None  # the human reward is no better or worse: there is no scale
+    low, high = np.percentile(draws, [2.5, 97.5])
     return Estimate(value, float(low), float(high), len(samples[0]))._asdict()
 
 

@@ -124,10 +124,9 @@ def test_the_curve_holds_true_score_and_proxy_apart() -> None:
     curve = result.curve
     assert set(curve.terms) == {"upright", "alive"}
     assert sum(curve.episodes) > 5
-    for i, count in enumerate(curve.episodes):
-        if not count:
-            assert curve.fitness[i] is None
-            continue
+    known = [i for i, fitness in enumerate(curve.fitness) if fitness is not None]
+    assert known[-1] == 19
+    for i in known:
         # CartPole's score is the length of an episode; a step alive pays a half.
         assert curve.fitness[i] == pytest.approx(curve.length[i])
         assert curve.terms["alive"][i] == pytest.approx(0.5 * curve.length[i])
@@ -136,7 +135,7 @@ def test_the_curve_holds_true_score_and_proxy_apart() -> None:
 
 
 def test_the_recorder_averages_episodes_by_window() -> None:
-    recorder = CurveRecorder(100, ("a",))
+    recorder = CurveRecorder(100, ("a",), span=5)
     ends = {10: (1.0, 0, 4.0, 3), 12: (3.0, 1, 6.0, 5), 100: (8.0, 1, 2.0, 7)}
     for step, (fitness, success, proxy, length) in ends.items():
         recorder.num_timesteps = step
@@ -155,6 +154,21 @@ def test_the_recorder_averages_episodes_by_window() -> None:
     assert curve.length[2] == 5.0
     assert curve.terms["a"][1] == 2.0
     assert recorder.final_proxy() == 2.0
+
+
+def test_a_curve_waits_until_every_environment_has_ended_an_episode() -> None:
+    recorder = CurveRecorder(100, (), span=15)
+    ends = {3: 1.0, 8: 1.0, 15: 0.0, 17: 0.4}  # the failures end at the horizon
+    for step, fitness in ends.items():
+        recorder.num_timesteps = step
+        info = {"fitness": fitness, "success": fitness > 0, "episode_reward": 0.0}
+        recorder._add(info | {"episode_terms": {}}, 1)
+    curve = recorder.curve()
+    assert curve.fitness[:2] == (None, None)
+    assert curve.fitness[2] == pytest.approx(2 / 3)
+    assert curve.fitness[3] == pytest.approx(1.4 / 3)
+    assert curve.fitness[4] == pytest.approx(0.2)
+    assert curve.fitness[6] is None
 
 
 def test_steps_are_rounded_up_to_whole_rollouts() -> None:

@@ -28,8 +28,8 @@ def gbnf(layout: Layout, action: ActionSpec, terms: int = 3) -> str:
     A program has a plan and exactly ``terms`` weighted terms; small models never stop
     before the most that they are allowed. Each term is one of the forms that a reward
     is made of: a change of a feature (the better way round, where the task knows it),
-    an event, a change that counts while a flag holds, a new best, or a level. Left to
-    itself a model of 1.5 billion parameters gets half of the signs wrong.
+    an event, a change that counts while a flag holds, a new best, or (in continuous
+    control, and where there are no flags) a level. Left to itself a model of 1.5 billion parameters gets half of the signs wrong.
 
     Args:
         layout: the features that may be named.
@@ -122,12 +122,15 @@ def _form_rules(layout: Layout, action: ActionSpec) -> list[str]:
     values = (["leaf"] if has_numbers else []) + (["reduced"] if has_vectors else [])
     if values:
         forms.append('"max(0.0, " value " - previous_best(" value "))"')
+    levels = values and (action.kind == "continuous" or not has_flags)
+    if levels:  # with flags to change, a level is what gets farmed
         forms.append('"(" "-"? level ")"')
     rules = ["form ::= " + " | ".join(forms)]
     if flags or compared:
         rules.append("flag ::= " + " | ".join(flags + compared))
     if values:
         rules.append("value ::= " + " | ".join(values))
+    if levels:
         rules.append(
             'level ::= value | ("abs" | "square" | "tanh" | "sqrt" | "cos" | "sin") '
             '"(" value ")" | "exp(-abs(" value ") / " positive ")" | '

@@ -8,6 +8,8 @@ waits for one.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -70,6 +72,8 @@ DRAWS = 4
 UNRANKED = 0.25
 """Share of slots whose first draw is trained, whatever the screen thinks of it."""
 
+_PLAN = re.compile(r"^# ?plan\b:?(.*)", re.IGNORECASE | re.MULTILINE)
+
 TRIES = 40
 """Draws after which an operator gives up its slot."""
 
@@ -82,6 +86,7 @@ class _Draft(NamedTuple):
 
     text: str
     key: str
+    plan: str = ""
     tree: Tree | None = None
     screened: Screened | None = None
     """None with a tree: the program is known already."""
@@ -250,22 +255,23 @@ class Proposer:
         if draft.tree is None or draft.screened is None:
             self.note("duplicate", {"id": request.id, "call": draft.key})
             return None
-        plan = _plan(draft.text)
         return self._accept(
-            request, draft.tree, draft.text, plan, draft.screened, draft.key
+            request, draft.tree, draft.text, draft.plan, draft.screened, draft.key
         )
 
     def _draft(self, chat: Chat, prompt: str, seed: int) -> _Draft:
         """Ask once, and read and screen the answer."""
         asked = self._request(prompt, seed)
-        result, text = self._read(chat.chat(asked))
-        key = asked.key(chat.model)
+        answer = chat.chat(asked)
+        result, text = self._read(answer)
+        draft = _Draft(text, asked.key(chat.model))
         if isinstance(result, Failure):
-            return _Draft(text, key, failure=result)
+            return draft._replace(failure=result)
         screened = self._screened(result)
         if isinstance(screened, Failure):
-            return _Draft(text, key, failure=screened)
-        return _Draft(text, key, result, screened)
+            return draft._replace(failure=screened)
+        plan = _plan(answer.text)
+        return draft._replace(tree=result, screened=screened, plan=plan)
 
     def _request(self, prompt: str, seed: int) -> ModelRequest:
         layout, action = self.task.layout, self.task.action
@@ -322,7 +328,7 @@ class Proposer:
         layout, action = self.task.layout, self.task.action
         text = answer.text
         try:
-            if '"terms"' in text and text.lstrip().startswith("{"):
+            if _is_json(text):
                 tree = from_json(text, layout, action)
                 return tree, to_source(tree)
             code = extract_code(text)
@@ -347,5 +353,12 @@ def _shown(parent: Trained) -> dict[str, str]:
 
 def _plan(text: str) -> str:
     """The model's one-line plan, for people to read."""
-    first = text.lstrip().split("\n", 1)[0]
-    return quote(first.lstrip("# "), 160) if first.startswith("#") else ""
+    if _is_json(text):
+        return quote(str(json.loads(text).get("plan", "")), 160)
+    found = _PLAN.search(text)
+    return quote(found[1].strip(), 160) if found else ""
+
+
+def _is_json(text: str) -> bool:
+    """Whether an answer is in the form of ``json_schema``."""
+    return '"terms"' in text and text.lstrip().startswith("{")
