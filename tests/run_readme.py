@@ -4,7 +4,8 @@ Blocks marked ``python`` and ``bash`` run in their order, those of one page in O
 process in an empty folder, the bash ones with this interpreter's programs first on the
 path. A block marked ``text`` right after one of them is what it must print; a line
 ``...`` in it stands for any lines. A block below ``<!-- not run: reason -->`` is
-skipped, and the summary says so.
+skipped, and the summary says so. ``--update`` writes what the blocks print into the
+page in the place of what it said; look at the difference before you commit it.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Block:
         code: its text.
         skipped: why it is not run; None when it is.
         expected: what it must print; None when the page does not say.
+        expected_line: of the fence above ``expected``; 0 when there is none.
     """
 
     language: str
@@ -66,6 +68,7 @@ class Block:
     code: tuple[str, ...]
     skipped: str | None = None
     expected: tuple[str, ...] | None = None
+    expected_line: int = 0
 
 
 def find_blocks(text: str) -> list[Block]:
@@ -92,7 +95,9 @@ def find_blocks(text: str) -> list[Block]:
                 blocks.append(Block(language, start, tuple(code), skipped))
                 adjacent = True
             elif language == "text" and adjacent and blocks:
-                blocks[-1] = replace(blocks[-1], expected=tuple(code))
+                blocks[-1] = replace(
+                    blocks[-1], expected=tuple(code), expected_line=start
+                )
             above = ""
             continue
         if fence is not None:
@@ -143,8 +148,12 @@ def write_script(blocks: Sequence[Block], folder: Path) -> Path:
     return script
 
 
-def run_page(page: Path) -> str:
+def run_page(page: Path, *, update: bool = False) -> str:
     """Run the blocks of a page and say in a line what was run.
+
+    Args:
+        page: a Markdown file.
+        update: correct the outputs that the page shows instead of comparing them.
 
     Raises:
         PageError: when a block fails, prints something else, or takes too long.
@@ -172,7 +181,10 @@ def run_page(page: Path) -> str:
         line = max(printed, default=0)
         error = done.stderr.strip()[-3000:]
         raise PageError(f"{page}:{line}: the block failed\n{error}")
-    _compare(page, chosen, printed)
+    if update:
+        _correct(page, chosen, printed)
+    else:
+        _compare(page, chosen, printed)
     return _summary(page, blocks, time.monotonic() - started)
 
 
@@ -212,6 +224,19 @@ def _compare(page: Path, blocks: Sequence[Block], printed: dict[int, str]) -> No
             )
 
 
+def _correct(page: Path, blocks: Sequence[Block], printed: dict[int, str]) -> None:
+    """Write what was printed where the page says something else."""
+    lines = page.read_text("utf-8").splitlines()
+    for block in reversed(blocks):
+        if block.expected is None:
+            continue
+        got = _lines(printed.get(block.line, ""))
+        if not agrees(got, _lines("\n".join(block.expected))):
+            start = block.expected_line
+            lines[start : start + len(block.expected)] = got
+    page.write_text("\n".join(lines) + "\n", "utf-8")
+
+
 def _summary(page: Path, blocks: Sequence[Block], seconds: float) -> str:
     counts = {name: 0 for name in RUN}
     compared = 0
@@ -228,15 +253,17 @@ def _summary(page: Path, blocks: Sequence[Block], seconds: float) -> str:
     return "\n".join(lines)
 
 
-def main(pages: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run every page; 1 when one of them fails, 2 for no page."""
+    update = "--update" in arguments
+    pages = [word for word in arguments if word != "--update"]
     if not pages:
-        print("usage: run_readme.py PAGE.md ...", file=sys.stderr)
+        print("usage: run_readme.py [--update] PAGE.md ...", file=sys.stderr)
         return 2
     failed = 0
     for page in pages:
         try:
-            print(run_page(Path(page)), flush=True)
+            print(run_page(Path(page), update=update), flush=True)
         except PageError as error:
             failed += 1
             print(error, file=sys.stderr, flush=True)

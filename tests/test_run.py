@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,15 @@ BROKEN = GOOD.replace("now.left", "now.lefft")
 
 
 class Model:
-    """A server whose answer depends on the request alone; every fifth is broken."""
+    """A server whose answer depends on the request alone.
 
-    def __init__(self, usage: tuple[int, int] = (7, 3)) -> None:
+    One in five is broken, and one in five is refused without a second try.
+    """
+
+    def __init__(self, usage: tuple[int, int] = (7, 3), polite: bool = True) -> None:
         self.server = FakeServer()
         self.server.decide = self.decide
-        self.usage = usage
+        self.usage, self.polite = usage, polite
         self.delay = 0.0
         self.asked: list[str] = []
 
@@ -64,18 +67,41 @@ class Model:
             hashlib.sha256(f"{messages}{body['seed']}".encode()).hexdigest()
         )
         number = int(self.asked[-1][:8], 16)
+        if number % 5 == 1 and not self.polite:
+            return Reply({"error": {"message": "not today"}}, 401)
         text = BROKEN if number % 5 == 0 else GOOD
         answer = text.format(weight=1 + number % 1000 / 1000)
         return Reply(completion(answer, usage=self.usage), delay=self.delay)
 
 
-@pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
+@pytest.fixture(autouse=True)
+def _no_keys_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "GUERDON_API_KEY", "GUERDON_API_KEY_FILE"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
     found = Model()
     yield found
     found.server.close()
+
+
+@pytest.fixture
+def real_report() -> None:
+    """For tests that look at the report; the others do without its two seconds."""
+
+
+@pytest.fixture(autouse=True)
+def _quick_report(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "real_report" not in request.fixturenames:
+
+        def write(folder: Path) -> None:
+            (folder / "report.html").write_text("quick")
+
+        monkeypatch.setattr("guerdon.run.search.write_report", write)
 
 
 class Seen:
@@ -130,7 +156,8 @@ def records(folder: Path) -> dict[str, Any]:
 # --- undisturbed ------------------------------------------------------------------
 
 
-def test_a_search_without_a_model_ends_with_winner_baselines_and_report(
+@pytest.mark.usefixtures("real_report")
+def test_a_search_ends_with_winner_baselines_and_a_report_that_comes_back(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "run"
@@ -155,6 +182,12 @@ def test_a_search_without_a_model_ends_with_winner_baselines_and_report(
     # Every training was begun once, and all that was begun is in the journal.
     assert sorted(begun(folder)) == [t.key for t in records(folder)["trainings"]]
     assert [data["number"] for data in seen.of("round")] == [1, 2]
+    # A report that is gone is written again; the journal stays as it is.
+    journal = (folder / "journal.sqlite").read_bytes()
+    (folder / "report.html").unlink()
+    assert run_search(SMALL, folder) == summary
+    assert "<html" in (folder / "report.html").read_text()
+    assert (folder / "journal.sqlite").read_bytes() == journal
 
 
 def test_the_winner_is_the_one_that_the_journals_scores_say(tmp_path: Path) -> None:
@@ -207,15 +240,6 @@ def test_a_finished_run_is_read_again_without_a_byte_changed(
     monkeypatch.setattr("guerdon.run.search.connect", None)
     assert run_search(SMALL, tmp_path) == summary
     assert contents(tmp_path) == before
-
-
-def test_a_report_that_is_gone_is_written_again(tmp_path: Path) -> None:
-    run_search(SMALL, tmp_path, FAKE)
-    journal = (tmp_path / "journal.sqlite").read_bytes()
-    (tmp_path / "report.html").unlink()
-    run_search(SMALL, tmp_path)
-    assert (tmp_path / "report.html").exists()
-    assert (tmp_path / "journal.sqlite").read_bytes() == journal
 
 
 # --- with a model ------------------------------------------------------------------
@@ -281,11 +305,11 @@ def test_a_dead_endpoint_leaves_the_search_to_the_operators(
 def test_an_exhausted_budget_ends_the_round_and_the_run_has_a_report(
     tmp_path: Path, model: Model
 ) -> None:
-    model.usage = (1500, 200)
+    model.usage = (900, 200)
     config = replace(SMALL, candidates=8, rounds=3, llm=model.uri)
-    summary = run_search(config, tmp_path, replace(FAKE, budget_tokens=5000))
+    summary = run_search(config, tmp_path, replace(FAKE, budget_tokens=3000))
     assert summary["budget"] == {"after_round": 1}
-    assert 0 < summary["tokens"]["prompt"] + summary["tokens"]["completion"] <= 5000
+    assert 0 < summary["tokens"]["prompt"] + summary["tokens"]["completion"] <= 3000
     assert len(records(tmp_path)["rounds"]) == 1
     assert summary["candidates"] == 8
     assert summary["winner"] is not None
@@ -313,63 +337,74 @@ def test_trainings_are_journaled_while_the_model_writes(
 
 # --- broken off ----------------------------------------------------------------------
 
-POINTS = [("called", 2), ("trained", 3), ("round_done", 1), ("trained", 14)]
+POINTS = [("called", 2), ("trained", 4), ("round_done", 1), ("trained", 15)]
 """In the first round, at its end, and in the holdout."""
+
+
+@dataclass
+class Calm:
+    """An undisturbed run, and the model that it asked."""
+
+    model: Model
+    config: RunConfig
+    folder: Path
+    summary: dict[str, Any]
+    asked: list[str]
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calm]:
+    model = Model(polite=False)
+    config = replace(SMALL, candidates=6, llm=model.uri)
+    folder = tmp_path_factory.mktemp("calm")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("guerdon.run.search.write_report", lambda folder: None)
+        summary = run_search(config, folder, FAKE)
+    yield Calm(model, config, folder, summary, list(model.asked))
+    model.server.close()
 
 
 @pytest.mark.parametrize(("kind", "count"), POINTS)
 def test_ctrl_c_loses_nothing_and_the_resumed_run_ends_the_same(
-    tmp_path: Path, model: Model, kind: str, count: int
+    tmp_path: Path, calm: Calm, kind: str, count: int
 ) -> None:
-    config = replace(SMALL, llm=model.uri)
-    expected = run_search(config, tmp_path / "calm", FAKE)
-    asked = len(model.asked)
-    model.asked.clear()
-
+    calm.model.asked.clear()
     with pytest.raises(KeyboardInterrupt):
-        run_search(config, tmp_path / "broken", FAKE, Seen(kind, count))
-    kept = {t.key for t in records(tmp_path / "broken")["trainings"]}
-    seen = Seen()
-    summary = run_search(config, tmp_path / "broken", FAKE, seen)
-
-    assert without_times(summary) == without_times(expected)
-    assert records(tmp_path / "broken") == records(tmp_path / "calm")
-    assert len(model.asked) == asked
-    log = begun(tmp_path / "broken")
-    assert all(log.count(key) == 1 for key in kept)
-    told_again = {d["record"].key for d in seen.of("trained") if d["kept"]}
-    assert told_again == kept
+        run_search(calm.config, tmp_path, FAKE, Seen(kind, count))
+    check_resumed(tmp_path, calm)
 
 
 @pytest.mark.parametrize(("kind", "count"), [POINTS[0], POINTS[1], POINTS[3]])
 def test_kill_9_loses_nothing_and_the_resumed_run_ends_the_same(
-    tmp_path: Path, model: Model, kind: str, count: int
+    tmp_path: Path, calm: Calm, kind: str, count: int
 ) -> None:
-    config = replace(SMALL, llm=model.uri)
-    expected = run_search(config, tmp_path / "calm", FAKE)
-    asked = len(model.asked)
-    model.asked.clear()
-
-    folder = tmp_path / "killed"
-    words = [str(folder), json.dumps(asdict(config)), kind, str(count)]
+    calm.model.asked.clear()
+    words = [str(tmp_path), json.dumps(asdict(calm.config)), kind, str(count)]
     ended = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "run_controller.py"), *words],
         cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
         timeout=60,
         check=False,
     )
     assert ended.returncode == -signal.SIGKILL
-    kept = {t.key for t in records(folder)["trainings"]}
-    before = len(model.asked)
-    summary = run_search(config, folder, FAKE)
+    check_resumed(tmp_path, calm)
 
-    assert without_times(summary) == {**without_times(expected)}
-    assert records(folder) == records(tmp_path / "calm")
-    assert before + len(model.asked[before:]) == asked
-    assert len(set(model.asked)) == asked
+
+def check_resumed(folder: Path, calm: Calm) -> None:
+    """Go on with a run that was broken off, and compare with the undisturbed one."""
+    kept = {t.key for t in records(folder)["trainings"]}
+    asked = len(calm.model.asked)
+    assert asked < len(calm.asked) or len(kept) < len(records(calm.folder)["trainings"])
+    seen = Seen()
+    summary = run_search(calm.config, folder, FAKE, seen)
+    assert without_times(summary) == without_times(calm.summary)
+    assert records(folder) == records(calm.folder)
+    # No answer was bought twice, and none was left out.
+    assert sorted(calm.model.asked) == sorted(calm.asked)
     log = begun(folder)
     assert all(log.count(key) == 1 for key in kept)
+    assert {d["record"].key for d in seen.of("trained") if d["kept"]} == kept
 
 
 def test_a_run_that_ended_before_its_report_was_written_gets_one(
@@ -398,6 +433,7 @@ def test_other_resources_resume_the_same_run(tmp_path: Path) -> None:
 # --- failures -------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("real_report")
 def test_a_run_in_which_everything_fails_ends_with_a_report(tmp_path: Path) -> None:
     resources = Resources(workers=2, function="tests.run_jobs:fail")
     summary = run_search(SMALL, tmp_path, resources)
@@ -524,6 +560,7 @@ def test_resources_that_are_none_are_refused_by_name(name: str, value: float) ->
 # --- for real ------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("real_report")
 def test_cartpole_is_searched_with_real_trainings_and_the_winner_is_filmed(
     tmp_path: Path,
 ) -> None:

@@ -63,6 +63,15 @@ def test_a_page_that_promises_another_output_fails_and_shows_the_right_one(
         run_page(write(tmp_path, PAGE.replace("21 written", "22 written")))
 
 
+def test_an_update_puts_right_what_a_page_shows_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    wrong = PAGE.replace("21 written", "22\nwritten\nlong ago").replace("one\ntwo", "0")
+    page = write(tmp_path, wrong)
+    run_page(page, update=True)
+    assert page.read_text() == PAGE
+
+
 def test_a_python_error_is_shown_with_the_line_of_the_page(tmp_path: Path) -> None:
     with pytest.raises(PageError, match=r"page.md:3: (.|\n)*line 5.*\n.*\n.*missing"):
         run_page(write(tmp_path, "Words\n\n```python\nx = 1\nmissing\n```\n"))

@@ -78,8 +78,8 @@ class Curve:
     """Means over the episodes that ended in the span up to the end of each window.
 
     The span is the time in which every environment ends an episode at least once;
-    before it is full, and where no episode ended, there is None. Fitness and success are the task's
-    own, proxy is the designed reward that the agent was trained on.
+    before it is full, and where no episode ended, there is None. Fitness and success
+    are the task's own, proxy is the designed reward that the agent was trained on.
     """
 
     steps: tuple[int, ...] = ()

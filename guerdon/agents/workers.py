@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import queue
 import signal
@@ -361,10 +362,28 @@ def _epitaph(code: int | None, stderr: Path) -> str:
 
 def _start_server() -> None:
     """Start the server that workers are forked from, without the user's keys."""
-    with _multiprocessing, _worker_environment():
+    with _multiprocessing, _worker_environment(), _deaf_to_ctrl_c():
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["guerdon.agents.preload"])
         multiprocessing.forkserver.ensure_running()
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """What is started meanwhile never hears Ctrl-C: its death is the controller's.
+
+    The server ignores it by itself, but only after seconds of imports.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # Its start would let the signal through again.
+    multiprocessing.resource_tracker.ensure_running()
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -109,12 +110,14 @@ class _State:
         """The display."""
         left = self.left()
         ends = "unknown" if left is None else f"about {_clock(left)}"
-        bars = "  ".join(f"{share:3.0%}" for share in self.shares) or "none"
+        # Trainings begin in the order in which they are asked for.
+        begun, waiting = self.shares[: self.workers], self.shares[self.workers :]
+        bars = "  ".join(f"{share:3.0%}" for share in begun) or "none"
         lines = [
             f"{self.config.task}  {self.phase}",
             f"candidates: {self.proposed} proposed, {len(self.failed)} failed, "
             f"{self.trained} of at most {self.planned} trainings done",
-            f"under way: {bars}",
+            f"under way: {bars}" + (f", {len(waiting)} waiting" if waiting else ""),
             f"best true score: {self.best()}",
             f"model: {self.tokens:,} tokens, {self.calls_failed} failed calls",
             f"time: {_clock(time.monotonic() - self.started)}, left: {ends}",
@@ -130,18 +133,25 @@ def _clock(seconds: float) -> str:
 def observed_search(
     config: RunConfig, out: Path, resources: Resources, *, quiet: bool
 ) -> dict[str, Any]:
-    """``run_search`` with an estimate before and a live display during the run."""
+    """``run_search`` with an estimate before and a live display during the run.
+
+    A finished run is only read, and wrong input only refused, without either.
+    """
     console = Console(stderr=True, quiet=quiet)
     state = _State(config, resources.workers)
-    console.print(_estimate(config, resources), soft_wrap=True)
+    estimated = False
     try:
-        with Live(console=console, refresh_per_second=4, transient=True) as live:
+        with _display(console) as show:
 
             def observe(kind: str, data: Mapping[str, Any]) -> None:
+                nonlocal estimated
+                if not estimated:
+                    estimated = True
+                    console.print(_estimate(config, resources), soft_wrap=True)
                 state.see(kind, data)
-                live.update(state.render())
-                lines = not console.is_terminal and kind == "trained"
-                if lines and not data["kept"]:
+                if show is not None:
+                    show(state.render())
+                elif kind == "trained" and not data["kept"]:
                     console.print(_line(state, data["record"]), soft_wrap=True)
 
             return run_search(config, out, resources, observe)
@@ -153,6 +163,16 @@ def observed_search(
             soft_wrap=True,
         )
         raise
+
+
+@contextmanager
+def _display(console: Console) -> Iterator[Callable[[Group], None] | None]:
+    """What shows the state of a run; None where there is no terminal."""
+    if not console.is_terminal or console.quiet:
+        yield None
+        return
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        yield live.update
 
 
 def _line(state: _State, record: TrainingRecord) -> str:
@@ -222,6 +242,7 @@ def observed_training(
     """A single training with a bar."""
     columns = (TextColumn("training"), BarColumn(), TimeRemainingColumn())
     console = Console(stderr=True, quiet=quiet)
-    with Progress(*columns, console=console, transient=True) as bar:
+    blind = quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=blind) as bar:
         shown = bar.add_task("training", total=1.0)
         return run(lambda share: bar.update(shown, completed=share))

@@ -219,8 +219,9 @@ def curves(data: RunData, chart: Chart) -> str:
     return chart(
         "learning_curves",
         "True score over training for all candidates",
-        "Mean over seeds of the true score of the episodes that ended in each window; "
-        "bands span the lowest to the highest seed. The winner and the references "
+        "Mean over seeds of the true score of the episodes that ended in the span "
+        "before each point, in which every environment ends at least one; bands reach "
+        "from the lowest to the highest seed. The winner and the references "
         "are shown on their fresh seeds where these were run, other candidates on "
         "the seeds of the search.",
     ) or nothing("No learning curve has been recorded.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import time
 from contextlib import ExitStack
@@ -12,7 +11,6 @@ from typing import Any
 
 from guerdon.agents.workers import WorkerPool
 from guerdon.envs import Task, load_task
-from guerdon.extras import require
 from guerdon.journal import Journal, canonical
 from guerdon.journal.file import FILE_NAME, require_free_for_new
 from guerdon.llm.budget import Budget, Cost
@@ -29,6 +27,7 @@ from guerdon.run.config import (
     RunConfig,
 )
 from guerdon.run.loop import Loop
+from guerdon.run.single import require_trainable
 
 
 def run_search(
@@ -90,7 +89,7 @@ def _search(
             journal = stack.enter_context(_journal(folder, config))
         else:
             require_free_for_new(folder)
-        _require_trainable(task)
+        require_trainable(task, config.algo)
         chat = _connect(config, resources, journal, observe)
         if chat is not None:
             stack.callback(chat.close)
@@ -119,7 +118,7 @@ def _search(
         (folder / HTML_NAME).unlink(missing_ok=True)
         summary = summarise(journal, task)
         journal.set_meta("summary", summary)
-    return summary
+        return dict(journal.meta("summary"))
 
 
 def _journal(folder: Path, config: RunConfig) -> Journal:
@@ -135,18 +134,6 @@ def _go(loop: Loop, journal: Journal) -> None:
     finally:
         loop.collect(wait=False)
         journal.add_event("stopped", {"wall_seconds": time.time() - started})
-
-
-def _require_trainable(task: Task) -> None:
-    """Refuse what every training would fail at.
-
-    Raises:
-        MissingExtra: names the extra.
-    """
-    # The controller itself trains nothing, so torch is looked for and not loaded.
-    if importlib.util.find_spec("stable_baselines3") is None:
-        require("stable_baselines3", "sb3")
-    task.make().close()  # type: ignore[no-untyped-call]
 
 
 def _connect(

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from guerdon.agents.recipes import recipe_for
 from guerdon.agents.statistics import interval, share_interval
 from guerdon.agents.training import TrainingJob
-from guerdon.envs import load_task
+from guerdon.envs import Task, load_task
+from guerdon.extras import require
 from guerdon.types import Failure
+
+
+def require_trainable(task: Task, algo: Literal["ppo", "sac"] | None = None) -> None:
+    """Refuse what every training of this task would fail at.
+
+    Raises:
+        MissingExtra: when torch, SB3 or what the environment needs is not installed.
+        ValueError: for an algorithm that cannot act in this task.
+    """
+    # Looked for and not loaded: the controller of a search trains nothing itself.
+    for module in ("torch", "stable_baselines3", "safetensors"):
+        if importlib.util.find_spec(module) is None:
+            require(module, "sb3")
+    task.make().close()  # type: ignore[no-untyped-call]
+    recipe_for(task, algo)
 
 
 def train_one(
@@ -41,9 +59,11 @@ def train_one(
     Returns:
         ``fitness`` and ``success`` as estimates over the evaluation's episodes, or
         ``failure``.
-    """
-    from guerdon.agents.sb3 import train
 
+    Raises:
+        ValueError: for an unknown task, a wrong number or algorithm.
+        MissingExtra: names the extra that is not installed.
+    """
     job = TrainingJob(
         task=task,
         reward=reward,
@@ -53,6 +73,9 @@ def train_one(
         algo=algo,
         eval_episodes=eval_episodes,
     )
+    require_trainable(load_task(task), algo)
+    from guerdon.agents.sb3 import train
+
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     outcome = train(job, folder=out, progress=progress)
@@ -77,12 +100,22 @@ def evaluate_policy(
 
     Raises:
         ValueError: for a file that holds no policy of this task.
+        MissingExtra: names the extra that is not installed.
     """
+    one = load_task(task)
+    require_trainable(one)
+    from safetensors import SafetensorError
+
     from guerdon.agents.evaluate import evaluate
     from guerdon.agents.policies import load_policy
 
-    one = load_task(task)
-    found = evaluate(one, load_policy(policy, one), episodes=episodes, seed=seed)
+    try:
+        loaded = load_policy(policy, one)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{policy}: expected weights of guerdon train (.safetensors): {error}"
+        ) from None
+    found = evaluate(one, loaded, episodes=episodes, seed=seed)
     return {"task": one.id, **_scores(found.fitness, found.success)}
 
 

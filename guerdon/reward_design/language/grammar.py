@@ -29,7 +29,8 @@ def gbnf(layout: Layout, action: ActionSpec, terms: int = 3) -> str:
     before the most that they are allowed. Each term is one of the forms that a reward
     is made of: a change of a feature (the better way round, where the task knows it),
     an event, a change that counts while a flag holds, a new best, or (in continuous
-    control, and where there are no flags) a level. Left to itself a model of 1.5 billion parameters gets half of the signs wrong.
+    control, and where there are no flags) a level. Left to itself a model of 1.5
+    billion parameters gets half of the signs wrong.
 
     Args:
         layout: the features that may be named.

@@ -134,9 +134,11 @@ class Proposer:
         """Draw programs until some are new and valid; take the most promising."""
         ranked = rng.random() >= UNRANKED
         found: list[tuple[Edit, Screened]] = []
+        tried: set[str] = set()
         failure = Failure("constant", "no new valid program was found")
         for _ in range(TRIES):
-            edit = self._draw(request, rng)
+            edit = self._draw(request, rng, tried)
+            tried.add(fingerprint(edit.tree))
             screened = self._screened(edit.tree)
             if isinstance(screened, Failure):
                 failure = screened
@@ -151,24 +153,27 @@ class Proposer:
             request, edit.tree, to_source(edit.tree), edit.change, screened
         )
 
-    def _draw(self, request: Request, rng: np.random.Generator) -> Edit:
+    def _draw(
+        self, request: Request, rng: np.random.Generator, tried: set[str]
+    ) -> Edit:
         trees = [p.proposal.tree for p in request.parents if p.proposal.tree]
         if request.operator == "mutate" and trees:
             return edits.mutate(trees[0], rng)
         if request.operator == "cross" and len(trees) > 1:
-            return self._new(edits.cross(trees[0], trees[1], rng), rng)
+            return self._new(edits.cross(trees[0], trees[1], rng), rng, tried)
         if request.operator == "simplify" and trees:
             shares = dict(request.parents[0].score.shares)
-            return self._new(edits.simplify(trees[0], rng, shares), rng)
+            return self._new(edits.simplify(trees[0], rng, shares), rng, tried)
         tree = sample(self.task.layout, self.task.action, rng)
         return Edit(tree, "drawn from the grammar")
 
-    def _new(self, edit: Edit, rng: np.random.Generator) -> Edit:
-        """The edit; where its result is known, one more change of it.
+    def _new(self, edit: Edit, rng: np.random.Generator, tried: set[str]) -> Edit:
+        """The edit; where its result is known or was tried, one more change of it.
 
         Small parents have few children, so a second draw would often be the same.
         """
-        if fingerprint(edit.tree) not in self._known:
+        name = fingerprint(edit.tree)
+        if name not in self._known and name not in tried:
             return edit
         again = edits.mutate(edit.tree, rng)
         return Edit(again.tree, f"{edit.change}; {again.change}")

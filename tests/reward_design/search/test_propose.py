@@ -353,6 +353,12 @@ def test_simplifying_drops_the_term_with_the_smallest_share() -> None:
     assert proposal.plan == "dropped b"
 
 
+def test_simplifying_goes_on_where_the_shorter_program_would_be_constant() -> None:
+    one = trained("p", 1.0, program("now.x", "-0.01"), shares={"a": 0.1, "b": 0.9})
+    proposal = Proposer(TASK, BANK).propose(request("simplify", one))
+    assert proposal.failure is None
+
+
 def test_parents_of_one_term_each_have_more_than_one_child() -> None:
     parents = (
         trained("p", 1.0, program("now.x")),
