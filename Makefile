@@ -62,8 +62,8 @@ doctest: install-dev ## examples inside docstrings
 		--ignore=guerdon/llm/server.py --ignore=guerdon/__main__.py \
 		--ignore=guerdon/cli/__main__.py
 
-readme: install-dev ## run the blocks of README.md
-	$(BIN)/python tests/run_readme.py README.md
+readme: install-dev ## run the code blocks of README and docs
+	$(BIN)/python tests/run_readme.py README.md CONTRIBUTING.md docs/*.md
 
 examples: install-dev ## run every example and notebook
 	$(BIN)/python tests/run_examples.py
@@ -71,7 +71,7 @@ examples: install-dev ## run every example and notebook
 check: lint types layers test doctest readme examples docs ## all of the above
 
 docs: install-dev ## build the documentation, warnings are errors
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: install ## speed of the language and of the SB3 adapter (minutes)
 	$(BIN)/python -m benchmarks.language

@@ -19,9 +19,7 @@ import pytest
 
 import guerdon
 from guerdon.cli import commands, main, progress
-from guerdon.journal import TrainingRecord
 from guerdon.run import Resources, RunConfig
-from guerdon.types import Failure
 
 COUNTDOWN = "tests.agents.countdown_task:TASK"
 CARTPOLE = "guerdon/CartPole-v1"
@@ -493,82 +491,3 @@ def test_the_doctor_says_what_is_there(run: Run) -> None:
     status, page, _ = run("doctor")
     assert status == 0
     assert all(name in page for name in rows)
-
-
-# --- progress ----------------------------------------------------------------------
-
-
-def record(
-    candidate: str, fitness: float | None, purpose: Any = "search", seed: int = 0
-) -> TrainingRecord:
-    result = None if fitness is None else {"fitness": fitness, "success": 0.5}
-    return TrainingRecord(
-        key=f"{candidate}-{purpose}-{seed}",
-        candidate=candidate,
-        seed=seed,
-        purpose=purpose,
-        steps=1,
-        result=result,
-        failure=Failure("crashed", "no") if result is None else None,
-        wall_seconds=10.0,
-    )
-
-
-def shown(state: progress._State) -> list[str]:
-    return [str(line) for line in state.render().renderables]
-
-
-def test_the_display_counts_candidates_and_trainings() -> None:
-    config = RunConfig(task=CARTPOLE, candidates=4, rounds=2, seeds=3, final_seeds=1)
-    state = progress._State(config, workers=2)
-    assert state.planned == 4 * 2 + 3 * 1 + 4 * 3
-    state.see("round", {"number": 1})
-    for name, failure in (("a", None), ("b", Failure("syntax", "no")), ("c", None)):
-        state.see("candidate", {"id": name, "failure": failure})
-    state.see("trained", {"record": record("a", 0.25)})
-    state.see("trained", {"record": record("c", None)})
-    state.see("training", {"shares": [0.5, 0.0, 0.0]})
-    state.see("called", {"tokens": 1200})
-    state.see("model_failed", {"id": "b", "kind": "timeout"})
-    lines = shown(state)
-    assert lines[0] == f"{CARTPOLE}  round 1 of 2"
-    assert lines[1] == (
-        "candidates: 3 proposed, 2 failed, 2 of at most 23 trainings done"
-    )
-    assert lines[2] == "under way: 50%   0%, 1 waiting"
-    assert lines[3] == "best true score: 0.25 by a (one seed)"
-    assert lines[4] == "model: 1,200 tokens, 1 failed calls"
-    # 19 wait and one and a half are under way, at 10 s each on two workers.
-    assert lines[5].endswith("left: about 1:42")
-
-
-def test_the_best_has_an_interval_once_it_has_seeds() -> None:
-    state = progress._State(RunConfig(task=CARTPOLE), workers=1)
-    for seed, fitness in enumerate((0.2, 0.4)):
-        state.see("trained", {"record": record("a", fitness, seed=seed)})
-    state.see("trained", {"record": record("b", 0.9, purpose="holdout")})
-    assert state.best() == "0.3 [0.2, 0.4] by a"
-
-
-def test_a_failed_holdout_training_is_no_failed_candidate() -> None:
-    state = progress._State(RunConfig(task=CARTPOLE), workers=1)
-    state.see("trained", {"record": record("sparse", None, purpose="holdout")})
-    assert "0 failed, 1 of" in shown(state)[1]
-
-
-@pytest.mark.parametrize(
-    ("llm", "resources", "expected"),
-    [
-        ("sampler", Resources(), "at most 62 trainings of 100,000 steps, no language"),
-        ("embedded", Resources(), "at most 36 model calls or some"),
-        ("openai:gpt-4o-mini", Resources(), r"\(\$0.0"),
-        ("openai:gpt-99", Resources(), r"\(price not known\)"),
-        ("openai:gpt-4o", Resources(budget_usd=2.0), r"capped at \$2.00"),
-        ("embedded", Resources(budget_tokens=9000), "capped at 9,000 tokens"),
-    ],
-)
-def test_the_estimate_stands_before_the_run(
-    llm: str, resources: Resources, expected: str
-) -> None:
-    config = RunConfig(task=CARTPOLE, llm=llm)
-    assert re.search(expected, progress._estimate(config, resources))

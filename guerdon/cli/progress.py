@@ -47,6 +47,7 @@ class _State:
     tokens: int = 0
     calls_failed: int = 0
     shares: list[float] = field(default_factory=list)
+    note: str = ""
     started: float = field(default_factory=time.monotonic)
 
     def see(self, kind: str, data: Mapping[str, Any]) -> None:
@@ -67,6 +68,8 @@ class _State:
             self.tokens += int(data["tokens"])
         elif kind == "model_failed":
             self.calls_failed += 1
+        elif kind == "no_model":
+            self.note = f"no model, operators only: {data['reason']}"
         elif kind == "weights":
             self.phase = f"fetching the model, {data['done'] / data['total']:.0%}"
 
@@ -121,6 +124,7 @@ class _State:
             f"best true score: {self.best()}",
             f"model: {self.tokens:,} tokens, {self.calls_failed} failed calls",
             f"time: {_clock(time.monotonic() - self.started)}, left: {ends}",
+            *([self.note] if self.note else []),
         ]
         return Group(*(Text(line) for line in lines))
 
@@ -149,6 +153,8 @@ def observed_search(
                     estimated = True
                     console.print(_estimate(config, resources), soft_wrap=True)
                 state.see(kind, data)
+                if kind == "no_model":
+                    console.print(escape(state.note), soft_wrap=True)
                 if show is not None:
                     show(state.render())
                 elif kind == "trained" and not data["kept"]:

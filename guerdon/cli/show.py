@@ -87,13 +87,17 @@ def task_page(task: Task) -> None:
     console.print(escape(action_line(task.action)), soft_wrap=True)
     console.print(escape(feature_table(task.layout)), soft_wrap=True)
     for name, reward in task.rewards.items():
-        console.print(f"\n[bold]{escape(name)} reward[/]: {escape(reward.origin)}")
+        words = f"\n[bold]{escape(name)} reward[/]: {escape(reward.origin)}"
+        console.print(words, soft_wrap=True)
         if reward.source is not None:
             program(reward.source)
 
 
 def program(source: str) -> None:
     """A reward program in colour."""
+    if not console.is_terminal:
+        print(source.rstrip())  # a file wants the lines as they are
+        return
     console.print(
         Syntax(source.rstrip(), "python", background_color="default", word_wrap=True)
     )
@@ -111,7 +115,8 @@ def check_page(found: Mapping[str, Any]) -> None:
     console.print(
         f"on {found['transitions']:,} logged steps of {found['episodes']} episodes: "
         f"from {found['low']:.4g} to {found['high']:.4g}, "
-        f"not zero on {found['active']:.0%} of them"
+        f"not zero on {found['active']:.0%} of them",
+        soft_wrap=True,
     )
     rank, preference, farming = (
         "not measured" if found[name] is None else f"{found[name]:.2f}"
@@ -119,10 +124,12 @@ def check_page(found: Mapping[str, Any]) -> None:
     )
     console.print(
         f"rank correlation with the true score: {rank}; better episodes preferred: "
-        f"{preference}"
+        f"{preference}",
+        soft_wrap=True,
     )
     console.print(
-        f"most that a failed episode collects: {farming} (solving pays about 1)"
+        f"most that a failed episode collects: {farming} (solving pays about 1)",
+        soft_wrap=True,
     )
 
 
@@ -146,6 +153,8 @@ _ROWS = {
 def search_summary(summary: Mapping[str, Any]) -> None:
     """The end of a search: winner, holdout, who found what, and the report."""
     winner = summary["winner"]
+    if summary.get("no_model"):
+        console.print(f"without a model: {summary['no_model']}", markup=False)
     if winner is None:
         console.print("No candidate could be trained; the report says why.")
     else:

@@ -84,6 +84,9 @@ def render_episode(
 def _play(
     task: Task, policy: Policy, seed: int, deterministic: bool
 ) -> tuple[list[Any], Mapping[str, Any], int]:
+    # Off the screen and silent: there may be neither a display nor a sound card.
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     rng = np.random.default_rng(seed)
     env: gym.Env[Any, Any] = task.make(render_mode="rgb_array")
     try:

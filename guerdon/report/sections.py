@@ -100,6 +100,11 @@ def top(data: RunData) -> str:
             f"{len(data.rounds)} rounds are complete; the numbers below are what has "
             "been measured so far. Run the same command again to go on.</p>"
         )
+    if data.summary.get("no_model"):
+        parts.append(
+            '<p class="banner"><strong>Without a language model.</strong> '
+            f"{escape(str(data.summary['no_model']))}</p>"
+        )
     first = data.holdout[0] if data.winner is not None else None
     tiles = [
         _tile("True score, fresh seeds", first.fitness if first else None),

@@ -38,15 +38,18 @@ def summarise(journal: Journal, task: Task) -> dict[str, Any]:
         "best_of_n": selection.get("best_of_n"),
     }
     holdout = {
-        row: None if name is None else _row(journal.trainings(name, "holdout"))
+        row: None
+        if name is None
+        else _row(_by_seed(journal.trainings(name, "holdout")))
         for row, name in names.items()
     }
-    trainings = journal.trainings()
+    trainings = _by_seed(journal.trainings())
     totals = journal.totals()
     return {
         "task": task.id,
         "intent": task.intent,
         "llm": config.get("llm"),
+        "no_model": journal.meta("no_model"),
         "winner": _winner(candidates.get(names["winner"] or ""), holdout["winner"]),
         "probability_best": selection.get("probability"),
         "holdout": holdout,
@@ -70,6 +73,11 @@ def summarise(journal: Journal, task: Task) -> dict[str, Any]:
         "trainings": len(trainings),
         "report": "report.html",
     }
+
+
+def _by_seed(trainings: list[TrainingRecord]) -> list[TrainingRecord]:
+    """In an order that does not depend on which of them finished first."""
+    return sorted(trainings, key=lambda t: (t.candidate, t.purpose, t.seed))
 
 
 def _row(trainings: Sequence[TrainingRecord]) -> dict[str, Any] | None:

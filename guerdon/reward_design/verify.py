@@ -65,7 +65,10 @@ class Verdict:
     def __str__(self) -> str:
         if not self.finite:
             return "broken: a designed reward is not finite"
-        found = ["holds" if self.holds else "broken"]
+        if not self.claims:
+            found = ["claims nothing"]
+        else:
+            found = ["holds" if self.holds else "broken"]
         kept = "optimal policies are kept"
         found.append(
             kept if self.counter_example is None else str(self.counter_example)

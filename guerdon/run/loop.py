@@ -244,7 +244,7 @@ class Loop:
                 result=outcome.as_record(),
                 cpu_seconds=outcome.cpu_seconds,
                 wall_seconds=outcome.wall_seconds,
-                artifact=outcome.weights,
+                artifact=outcome.weights and f"{TRAININGS}/{outcome.weights}",
             )
         self.journal.add_training(record)
         self.observe("trained", {"record": record, "kept": False})

@@ -14,7 +14,7 @@ from guerdon.envs import Task, load_task
 from guerdon.journal import Journal, canonical
 from guerdon.journal.file import FILE_NAME, require_free_for_new
 from guerdon.llm.budget import Budget, Cost
-from guerdon.llm.client import Chat, connect
+from guerdon.llm.client import Chat, ModelError, connect
 from guerdon.llm.journaled import Journaled
 from guerdon.report import write_report
 from guerdon.report.build import HTML_NAME
@@ -28,6 +28,9 @@ from guerdon.run.config import (
 )
 from guerdon.run.loop import Loop
 from guerdon.run.single import require_trainable
+
+NO_MODEL = "no_model"
+"""Where the journal says that a run goes on without the model that was asked for."""
 
 
 def run_search(
@@ -96,6 +99,9 @@ def _search(
         if journal is None:
             # Only now, so that a wrong model or a missing extra leaves no folder.
             journal = stack.enter_context(_journal(folder, config))
+        if chat is None and config.llm != "sampler" and not journal.meta(NO_MODEL):
+            reason = f"no weights for {config.llm}; operators only"
+            journal.set_meta(NO_MODEL, reason)
         if journal.meta("intent") is None:
             journal.set_meta("intent", task.intent)
         if chat is not None:
@@ -152,9 +158,21 @@ def _connect(
     def progress(done: int, total: int) -> None:
         observe("weights", {"done": done, "total": total})
 
-    return connect(
-        config.llm, budget=budget, threads=resources.model_threads, progress=progress
-    )
+    if journal is not None and journal.meta(NO_MODEL) is not None:
+        return None
+    try:
+        return connect(
+            config.llm,
+            budget=budget,
+            threads=resources.model_threads,
+            progress=progress,
+        )
+    except ModelError as error:
+        if not config.llm.startswith("embedded"):
+            raise
+        # No way to the weights: the sampler goes on alone, said aloud.
+        observe(NO_MODEL, {"reason": error.message})
+        return None
 
 
 def _film(journal: Journal, task: Task, observe: Observer) -> None:
@@ -171,7 +189,7 @@ def _film(journal: Journal, task: Task, observe: Observer) -> None:
     observe("phase", {"name": "film"})
     path = journal.folder / "figures" / "winner.gif"
     first = min(trained, key=lambda training: training.seed)
-    weights = journal.folder / TRAININGS / str(first.artifact)
+    weights = journal.folder / str(first.artifact)
     try:
         policy = load_policy(weights, task)
         shown = render_episode(task, policy, path, HOLDOUT_EVALUATION_SEED)

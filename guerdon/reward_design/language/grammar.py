@@ -294,7 +294,8 @@ class _JsonReader:
             raise Rejected("schema", "an operation has 'op' and a list 'args'")
         if op == "index" and len(args) == 2 and isinstance(args[1], dict):
             position = args[1].get("const")
-            if isinstance(position, int | float) and position == int(position):
+            # ``% 1`` of what is not finite is no 0, where ``int`` would raise.
+            if isinstance(position, int | float) and position % 1 == 0:
                 return build.index(self.expr(args[0], depth + 1), int(position))
         inner = [self.expr(arg, depth + 1) for arg in args]
         if op == "vector":

@@ -1,0 +1,84 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from guerdon.journal import Journal
+from guerdon.llm.client import Answer, ModelError
+from guerdon.llm.journaled import Journaled
+
+from .conftest import Fake, ask
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal.create(tmp_path / "run", {}) as found:
+        yield found
+
+
+def test_an_answer_is_bought_once_and_read_ever_after(journal: Journal) -> None:
+    fake = Fake("first")
+    bought = Journaled(fake, journal).chat(ask("hi"))
+    told: list[Answer] = []
+    again = Journaled(fake, journal, told.append).chat(ask("hi"))
+    assert len(fake.requests) == 1
+    assert (bought.text, bought.cached) == ("first", False)
+    assert (again.text, again.cached) == ("first", True)
+    assert (again.prompt_tokens, again.completion_tokens) == (5, 2)
+    assert told == [again]
+
+
+def test_what_is_written_is_the_request_and_the_answer_by_content_hash(
+    journal: Journal,
+) -> None:
+    Journaled(Fake("text"), journal).chat(ask("hi", seed=3))
+    (call,) = journal.calls()
+    assert call.key == ask("hi", seed=3).key("fake")
+    assert call.request == ask("hi", seed=3).as_json()
+    assert (call.answer, call.failure, call.model) == ("text", None, "fake")
+    assert journal.totals().prompt_tokens == 5
+
+
+def test_another_seed_is_another_request(journal: Journal) -> None:
+    chat = Journaled(Fake("one", "two"), journal)
+    assert [chat.chat(ask("hi", seed=s)).text for s in (1, 2, 1)] == [
+        "one",
+        "two",
+        "one",
+    ]
+
+
+def test_a_failed_call_is_counted_and_fails_again_when_resumed(
+    journal: Journal,
+) -> None:
+    error = ModelError("too: slow", "timeout", prompt_tokens=11)
+    fake = Fake(error)
+    with pytest.raises(ModelError):
+        Journaled(fake, journal).chat(ask("hi"))
+    with pytest.raises(ModelError, match="too: slow") as caught:
+        Journaled(fake, journal).chat(ask("hi"))
+    assert caught.value.kind == "timeout"
+    assert len(fake.requests) == 1
+    totals = journal.totals()
+    assert (totals.calls_ok, totals.calls_failed, totals.prompt_tokens) == (0, 1, 11)
+
+
+def test_a_call_that_closing_breaks_off_is_asked_again_when_resumed(
+    journal: Journal,
+) -> None:
+    class Broken(Fake):
+        def chat(self, request: object) -> Answer:  # type: ignore[override]
+            chat.close()
+            raise ModelError("the connection is gone", "server")
+
+    chat = Journaled(Broken(), journal)
+    with pytest.raises(ModelError):
+        chat.chat(ask("hi"))
+    assert journal.calls() == []
+    assert Journaled(Fake("now"), journal).chat(ask("hi")).text == "now"
+
+
+def test_closing_closes_the_chat_inside(journal: Journal) -> None:
+    fake = Fake()
+    Journaled(fake, journal).close()
+    assert fake.closed == 1
