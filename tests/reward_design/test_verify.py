@@ -94,7 +94,9 @@ def test_a_bonus_for_progress_that_is_a_potential_is_accepted():
 
     progress = program([environment_reward(), terms_from(closer, "closer")])
     assert verify(progress, line()).preserves
-    assert str(verify(progress, line())) == "holds; optimal policies are kept"
+    assert str(verify(progress, line())) == (
+        "claims nothing; optimal policies are kept"
+    )
 
 
 def test_scaling_keeps_policies_and_turning_round_does_not():
