@@ -130,6 +130,7 @@ def search(
     workers: int = 0,
     budget_tokens: int | None = None,
     budget_usd: float | None = None,
+    cache: Path | None = None,
     json: bool = False,
 ) -> int:
     """Search a reward, or go on with the search that a folder holds.
@@ -152,6 +153,7 @@ def search(
         workers: training processes at a time; 0 for one per core.
         budget_tokens: most tokens of the language model.
         budget_usd: most US dollars of the language model.
+        cache: folder of bought answers that runs share.
         json: print only a JSON summary.
     """
     from guerdon.cli.progress import observed_search
@@ -175,6 +177,7 @@ def search(
         workers=workers or cores(),
         budget_tokens=budget_tokens,
         budget_usd=budget_usd,
+        cache=cache,
     )
     summary = observed_search(config, out, resources, quiet=json)
     summary = {**summary, "report": str(out / "report.html")}

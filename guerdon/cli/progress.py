@@ -28,6 +28,7 @@ _FLAGS = {f.name for f in fields(RunConfig)} | {
     "workers",
     "budget_tokens",
     "budget_usd",
+    "cache",
 }
 """What ``guerdon search`` takes by name, the task apart."""
 

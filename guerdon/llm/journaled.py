@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast, get_args
 
 from guerdon.journal import CallRecord, Journal
@@ -20,6 +21,8 @@ class Journaled:
         chat: what answers.
         journal: of the run.
         told: told every answer, new or from the journal.
+        shared_cache: the chat has a cache that other runs fill too; what comes from
+            there cost this run nothing.
     """
 
     def __init__(
@@ -27,7 +30,10 @@ class Journaled:
         chat: Chat,
         journal: Journal,
         told: Callable[[Answer], None] = lambda answer: None,
+        *,
+        shared_cache: bool = False,
     ) -> None:
+        self._shared_cache = shared_cache
         self._chat = chat
         self._told = told
         self._closed = False
@@ -73,6 +79,8 @@ class Journaled:
                 raise
             self._record_failure(key, request, error, time.perf_counter() - started)
             raise
+        if answer.cached and self._shared_cache:
+            answer = replace(answer, prompt_tokens=0, completion_tokens=0, usd=0.0)
         self._journal.add_call(
             CallRecord(
                 key=key,

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from guerdon.agents.training import EVALUATION_SEED, TrainingJob
@@ -113,6 +114,8 @@ class Resources:
         deadline_s: seconds after which one training is killed; None for a generous
             estimate from its steps.
         model_threads: threads of the embedded model.
+        cache: folder of bought answers that runs share; by default each run keeps its
+            own beside its journal.
         function: ``module:name`` of what a worker runs; tests bring their own.
 
     Raises:
@@ -124,6 +127,7 @@ class Resources:
     budget_usd: float | None = None
     deadline_s: float | None = None
     model_threads: int = 1
+    cache: Path | None = None
     function: str = JOB_FUNCTION
 
     def __post_init__(self) -> None:

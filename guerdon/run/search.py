@@ -29,6 +29,9 @@ from guerdon.run.config import (
 from guerdon.run.loop import Loop
 from guerdon.run.single import require_trainable
 
+ANSWERS = "answers"
+"""Folder of bought answers: one that was not journaled yet is not bought again."""
+
 NO_MODEL = "no_model"
 """Where the journal says that a run goes on without the model that was asked for."""
 
@@ -93,7 +96,7 @@ def _search(
         else:
             require_free_for_new(folder)
         require_trainable(task, config.algo)
-        chat = _connect(config, resources, journal, observe)
+        chat = _connect(config, folder, resources, journal, observe)
         if chat is not None:
             stack.callback(chat.close)
         if journal is None:
@@ -106,7 +109,10 @@ def _search(
             journal.set_meta("intent", task.intent)
         if chat is not None:
             chat = Journaled(
-                chat, journal, lambda a: observe("called", {"tokens": a.tokens})
+                chat,
+                journal,
+                lambda a: observe("called", {"tokens": a.tokens}),
+                shared_cache=resources.cache is not None,
             )
             # Before the chat inside: what its closing breaks off is no failed call.
             stack.callback(chat.close)
@@ -144,6 +150,7 @@ def _go(loop: Loop, journal: Journal) -> None:
 
 def _connect(
     config: RunConfig,
+    folder: Path,
     resources: Resources,
     journal: Journal | None,
     observe: Observer,
@@ -164,6 +171,7 @@ def _connect(
         return connect(
             config.llm,
             budget=budget,
+            cache=resources.cache or folder / ANSWERS,
             threads=resources.model_threads,
             progress=progress,
         )

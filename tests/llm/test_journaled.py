@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from guerdon.journal import Journal
-from guerdon.llm.client import Answer, ModelError
+from guerdon.llm.cache import Cached
+from guerdon.llm.client import Answer, Message, ModelError, Request
 from guerdon.llm.journaled import Journaled
 
 from .conftest import Fake, ask
@@ -82,3 +83,23 @@ def test_closing_closes_the_chat_inside(journal: Journal) -> None:
     fake = Fake()
     Journaled(fake, journal).close()
     assert fake.closed == 1
+
+
+class Counting:
+    model = "tiny"
+
+    def chat(self, request: Request) -> Answer:
+        return Answer("hi", 7, 3, 0.5, 0.1, "tiny")
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def test_an_answer_from_a_shared_cache_costs_the_run_nothing(tmp_path: Path) -> None:
+    request = Request((Message("user", "hello"),))
+    for name, paid in (("first", 7), ("second", 0)):
+        with Journal.create(tmp_path / name, {}) as journal:
+            chat = Cached(Counting(), tmp_path / "answers")
+            answer = Journaled(chat, journal, shared_cache=True).chat(request)
+            assert answer.text == "hi"
+            assert journal.totals().prompt_tokens == paid
