@@ -96,7 +96,7 @@ def test_search_takes_the_values_of_a_run_with_the_same_defaults() -> None:
             assert parameters[item.name].default == item.default
     assert parameters["workers"].default == 0
     assert set(parameters) - {f.name for f in fields(RunConfig)} == {
-        *("out", "workers", "budget_tokens", "budget_usd", "json"),
+        *("out", "workers", "budget_tokens", "budget_usd", "cache", "json"),
     }
 
 
