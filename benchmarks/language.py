@@ -51,7 +51,8 @@ def plain(
     w: Sequence[float],
 ) -> tuple[float, ...]:
     """The same reward as a person writes it in Python, on the same rows."""
-    effort = now[3] ** 2 + now[4] ** 2 + now[5] ** 2
+    first, second, third = now[3], now[4], now[5]
+    effort = first * first + second * second + third * third
     return (
         w[0] * now[0],
         w[1] * math.exp(-5.0 * abs(now[1])),
