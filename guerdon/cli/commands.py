@@ -99,7 +99,7 @@ def _refused(file: Path, failure: Any, as_json: bool) -> int:
 
 
 def _read_program(file: Path) -> str:
-    from guerdon.reward_design.language.parse import MAX_TEXT
+    from guerdon.reward_design.language.outline import MAX_TEXT
 
     with file.open("rb") as opened:
         data = opened.read(4 * MAX_TEXT + 1)

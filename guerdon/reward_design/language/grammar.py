@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from guerdon.reward_design.language import build
+from guerdon.reward_design.language.outline import checked_name
 from guerdon.reward_design.language.parse import MAX_TERMS
 from guerdon.reward_design.language.table import BINARY, COMPARE, FUNCTIONS
 from guerdon.reward_design.language.tree import Expr, Rejected, Tree
@@ -247,8 +248,6 @@ def _items(data: dict[str, Any], key: str) -> list[dict[str, Any]]:
 
 
 def _text(item: dict[str, Any], key: str) -> str:
-    from guerdon.reward_design.language.parse import checked_name
-
     value = item.get(key)
     if not isinstance(value, str):
         raise Rejected("schema", f"{key!r} is a text")

@@ -1,0 +1,180 @@
+"""The outside of a program: caps, Python's syntax, PARAMS and the signature.
+
+Size, bracket depth and line length are checked before Python's own parser sees the
+text; what may stand beside ``reward()`` is checked before its body is read.
+"""
+
+from __future__ import annotations
+
+import ast
+import warnings
+
+from guerdon.reward_design.language import build
+from guerdon.reward_design.language.table import MODULES
+from guerdon.reward_design.language.tree import Rejected
+
+MAX_TEXT = 16_384
+MAX_DEPTH = 40
+MAX_PARAMS = 48
+MAX_NAME = 40
+
+ARGUMENTS = ("prev", "action", "now", "params")
+
+
+def syntax(text: str) -> ast.Module:
+    """Python's syntax tree, after caps that keep Python's parser safe."""
+    if len(text) > MAX_TEXT:
+        raise Rejected("slow", f"the text has more than {MAX_TEXT} characters")
+    _check_brackets(text)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(text)
+    except SyntaxError as error:
+        reason = f"not Python: {error.msg}"
+        raise Rejected("syntax", reason, error.lineno) from None
+    except (ValueError, RecursionError, MemoryError, UnicodeError):
+        raise Rejected("syntax", "the text cannot be read as Python") from None
+
+
+def _check_brackets(text: str) -> None:
+    depth = signs = 0
+    for number, line in enumerate(text.split("\n"), 1):
+        for letter in line:
+            if letter in "([{":
+                depth += 1
+            elif letter in ")]}":
+                depth -= 1
+            signs = signs + 1 if letter in "-+~" else (signs if letter == " " else 0)
+            if depth > MAX_DEPTH or signs > MAX_DEPTH:
+                raise Rejected(
+                    "slow", f"brackets or signs nested deeper than {MAX_DEPTH}", number
+                )
+
+
+def outline(module: ast.Module) -> tuple[ast.FunctionDef, dict[str, float]]:
+    """The function and the parameters; everything else at top level is refused."""
+    function: ast.FunctionDef | None = None
+    params: dict[str, float] = {}
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef) and function is None:
+            function = node
+        elif isinstance(node, ast.Assign) and _is_params(node):
+            params = _params(node.value)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            _check_import(node)
+        elif not is_text(node):
+            raise Rejected(
+                "forbidden",
+                "only PARAMS = {...} and one function reward() may stand here",
+                node.lineno,
+            )
+    if function is None:
+        raise Rejected(
+            "schema", "expected a function: def reward(prev, action, now, params):"
+        )
+    _check_signature(function)
+    return function, params
+
+
+def _is_params(node: ast.Assign) -> bool:
+    target = node.targets[0]
+    return (
+        len(node.targets) == 1
+        and isinstance(target, ast.Name)
+        and target.id == "PARAMS"
+    )
+
+
+def is_text(node: ast.stmt) -> bool:
+    """A docstring, or another text that stands by itself."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _check_import(node: ast.Import | ast.ImportFrom) -> None:
+    """Models write ``import numpy as np`` by habit; that much is overlooked."""
+    names = (
+        {alias.name for alias in node.names}
+        if isinstance(node, ast.Import)
+        else {node.module or ""}
+    )
+    if not names <= MODULES | {"__future__", "typing"}:
+        raise Rejected(
+            "forbidden", f"nothing is imported here: {sorted(names)}", node.lineno
+        )
+
+
+def _check_signature(function: ast.FunctionDef) -> None:
+    args = function.args
+    names = tuple(arg.arg for arg in args.args)
+    plain = not (
+        args.vararg
+        or args.kwarg
+        or args.kwonlyargs
+        or args.posonlyargs
+        or args.defaults
+        or function.decorator_list
+    )
+    if function.name != "reward" or names not in (ARGUMENTS, ARGUMENTS[:3]):
+        raise Rejected(
+            "schema",
+            "expected def reward(prev, action, now, params), got "
+            f"def {function.name[:MAX_NAME]}({', '.join(names)[:80]})",
+            function.lineno,
+        )
+    if not plain:
+        raise Rejected(
+            "forbidden",
+            "reward() takes plain arguments and no decorator",
+            function.lineno,
+        )
+
+
+def _params(node: ast.expr) -> dict[str, float]:
+    if not isinstance(node, ast.Dict):
+        raise Rejected("schema", "PARAMS is a dictionary of numbers", node.lineno)
+    found: dict[str, float] = {}
+    for key, value in zip(node.keys, node.values, strict=True):
+        if not (isinstance(key, ast.Constant) and isinstance(key.value, str)):
+            raise Rejected("schema", "names in PARAMS are texts", node.lineno)
+        name = checked_name(key.value, node.lineno)
+        found[name] = _plain_number(value)
+    if len(found) > MAX_PARAMS:
+        raise Rejected("slow", f"more than {MAX_PARAMS} params", node.lineno)
+    return found
+
+
+def _plain_number(node: ast.expr) -> float:
+    sign = 1.0
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        node, sign = node.operand, -1.0
+    if (
+        isinstance(node, ast.Constant)
+        and isinstance(node.value, int | float)
+        and not isinstance(node.value, bool)
+    ):
+        try:
+            literal = build.literal(float(node.value))
+        except (Rejected, OverflowError):
+            raise Rejected(
+                "forbidden", "params are at most 1e9 in magnitude", node.lineno
+            ) from None
+        return sign * float(literal.value or 0.0)
+    raise Rejected("schema", "values in PARAMS are plain numbers", node.lineno)
+
+
+def checked_name(name: str, line: int | None) -> str:
+    """``name`` if it is a plain one; Rejected otherwise."""
+    if not (name.isascii() and name.isidentifier()) or name.startswith("_"):
+        raise Rejected(
+            "forbidden",
+            f"{name[:MAX_NAME]!r} is no plain name: letters, digits and _ only",
+            line,
+        )
+    if len(name) > MAX_NAME:
+        raise Rejected("forbidden", f"a name is longer than {MAX_NAME}", line)
+    return name
