@@ -80,7 +80,7 @@ bench: install ## speed of the language and of the SB3 adapter (minutes)
 bench-demo: install ## the demo's search, its numbers kept (20 minutes)
 	$(BIN)/python -m benchmarks.demo_search
 
-bench-classic: install ## a MountainCarContinuous search (half an hour)
+bench-classic: install ## searches in classic control (an hour)
 	$(BIN)/python -m benchmarks.classic_search
 
 test-gymnasium-1.4: ## the tests with Gymnasium 1.4 instead of 1.2
