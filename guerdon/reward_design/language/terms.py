@@ -99,13 +99,13 @@ def _checked(
 ) -> tuple[Array, State]:
     """Run, and make rows with a feature that is not finite NaN."""
     now, prev = batch.now.rows, batch.prev.rows
-    # Two sums find a bad row cheaply; only then is it looked for.
-    size = np.add.reduce(now, None, np.float64) + np.add.reduce(prev, None, np.float64)
-    if math.isfinite(size):
+    # Two products find a bad row cheaply (an overflow only looks again, in vain).
+    if math.isfinite(np.vdot(now, now)) and math.isfinite(np.vdot(prev, prev)):
         return run(compiled, weights, state, batch)
     with np.errstate(all="ignore"):
         out, new = run(compiled, weights, state, batch)
-        out[~np.isfinite(now + prev).all(-1)] = np.nan
+        fine = np.isfinite(now).all(-1) & np.isfinite(prev).all(-1)
+        out[~fine] = np.nan
     return out, new
 
 
@@ -222,8 +222,9 @@ def _apply_torch(
     action = _action_columns(compiled, batch.action)
     w = torch.as_tensor(weights, dtype=torch.float64, device=now.device)
     out, state = torch_columns(compiled, w, state, batch._replace(action=action))
-    bad = ~torch.isfinite(now + prev).all(-1, keepdim=True)
-    return torch.where(bad, torch.nan, out), state
+    fine = torch.isfinite(now).all(-1, keepdim=True)
+    fine &= torch.isfinite(prev).all(-1, keepdim=True)
+    return torch.where(fine, out, torch.nan), state
 
 
 def torch_columns(

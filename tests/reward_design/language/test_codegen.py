@@ -296,3 +296,11 @@ def test_any_program_agrees_on_all_backends_and_names_only_our_table(
     assert "__builtins__" in compiled.block.__globals__
     assert compiled.block.__globals__["__builtins__"] == {}
     assert builtins.exec not in compiled.block.__globals__.values()
+
+
+def test_the_largest_finite_features_are_not_taken_for_broken_ones() -> None:
+    batch = random_batch(np.random.default_rng(0), 4, 2, DISCRETE)
+    batch.now.rows[...] = batch.prev.rows[...] = 3e38
+    text = "def reward(prev, action, now, params):\n    return {'t': now.x}\n"
+    out = numpy_terms(parse(text, LAYOUT, DISCRETE), batch, DISCRETE)
+    np.testing.assert_array_equal(out, 1e6)
