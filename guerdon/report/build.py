@@ -183,7 +183,7 @@ def _episode(data: RunData, folder: Path) -> str:
 
 
 def _episode_words(data: RunData) -> str:
-    words = "One episode of an agent trained with the winning reward"
+    words = "One episode of the middling agent trained with the winning reward"
     score = measure.as_number(measure.dig(data.episode, "fitness"))
     length = measure.as_number(measure.dig(data.episode, "length"))
     if score is not None:

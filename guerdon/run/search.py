@@ -196,8 +196,10 @@ def _film(journal: Journal, task: Task, observe: Observer) -> None:
 
     observe("phase", {"name": "film"})
     path = journal.folder / "figures" / "winner.gif"
-    first = min(trained, key=lambda training: training.seed)
-    weights = journal.folder / str(first.artifact)
+    # A typical agent: neither the luckiest seed nor the one that failed.
+    order = sorted(trained, key=lambda t: (float(t.result["fitness"]), t.seed))
+    typical = order[len(order) // 2]
+    weights = journal.folder / str(typical.artifact)
     try:
         policy = load_policy(weights, task)
         shown = render_episode(task, policy, path, HOLDOUT_EVALUATION_SEED)
