@@ -107,7 +107,7 @@ def test_what_was_not_measured_is_null(journal: Journal) -> None:
     assert set(found["holdout"].values()) == {None}
 
 
-def test_time_on_the_clock_is_that_of_the_sessions_that_ended(journal: Journal) -> None:
+def test_time_on_the_clock_is_that_of_the_parts_that_ended(journal: Journal) -> None:
     journal.add_event("stopped", {"wall_seconds": 2.5})
     journal.add_event("started")
     journal.add_event("stopped", {"wall_seconds": 4.0})

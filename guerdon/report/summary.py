@@ -191,9 +191,9 @@ def _failures(
 
 
 def _wall_seconds(journal: Journal) -> float | None:
-    """Time on the clock of all sessions that ended by themselves or by Ctrl-C.
+    """Time on the clock of all parts of the run that ended by themselves or by Ctrl-C.
 
-    A session that was killed left no word of its end, so its time is not in the sum.
+    A part that was killed left no word of its end, so its time is not in the sum.
     """
     spans = [
         asdict(event)["data"]["wall_seconds"]
