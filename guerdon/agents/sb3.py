@@ -15,6 +15,7 @@ import torch
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from guerdon.agents.evaluate import evaluate, save_episodes
@@ -227,6 +228,8 @@ def _train(
         span = task.horizon * recipe.n_envs
         recorder = CurveRecorder(total, program.names, span, progress, should_stop)
         model = make_model(recipe, venv, job.steps, job.seed)
+        # SB3's own logger would leave a folder in the temporary directory every time.
+        model.set_logger(Logger(None, []))
         model.learn(job.steps, callback=recorder, log_interval=NEVER)
         normalised = venv if isinstance(venv, VecNormalize) else None
         policy = frozen_policy(model.policy, normalised)

@@ -1,4 +1,5 @@
 import re
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -275,3 +276,11 @@ def test_the_vector_environment_does_what_sb3_s_does(task: Task) -> None:
     assert ended > 2
     ours.close()
     theirs.close()
+
+
+def test_a_training_leaves_nothing_in_the_temporary_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    done(train(job(steps=256)))
+    assert list(tmp_path.iterdir()) == []
