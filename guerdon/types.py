@@ -8,6 +8,7 @@ brought; nothing is copied from one to the other.
 
 from __future__ import annotations
 
+import keyword
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ Array = Any
 
 Tree = Any
 """An array, or nested dictionaries and tuples of arrays."""
+
+MAX_NAME = 40
+"""Letters of the longest name in a reward program."""
 
 FeatureKind = Literal["number", "flag"]
 FailureKind = Literal[
@@ -62,10 +66,16 @@ class Feature:
     better: Literal["higher", "lower"] | None = None
 
     def __post_init__(self) -> None:
-        if not self.name.isidentifier() or self.name.startswith("_"):
+        name = self.name
+        if not (name.isascii() and name.isidentifier()) or name.startswith("_"):
             raise ValueError(
-                f"feature name {self.name!r}: expected a Python identifier that "
-                "does not start with an underscore"
+                f"feature name {name!r}: expected a Python identifier of plain "
+                "letters that does not start with an underscore"
+            )
+        if keyword.iskeyword(name) or len(name) > MAX_NAME:
+            raise ValueError(
+                f"feature name {name!r}: expected no keyword of Python and at most "
+                f"{MAX_NAME} letters"
             )
         if len(self.shape) > 1 or any(size < 1 for size in self.shape):
             raise ValueError(
@@ -172,6 +182,9 @@ class Features(Mapping[str, Array]):
         return values != 0 if feature.kind == "flag" else values
 
     def __getattr__(self, name: str) -> Array:
+        if name in Features.__slots__ or name.startswith("_"):
+            # Asked while a copy is being made, before there is a layout to look in.
+            raise AttributeError(name)
         try:
             return self[name]
         except KeyError as error:

@@ -93,7 +93,10 @@ def _refused(file: Path, failure: Any, as_json: bool) -> int:
     else:
         place = f"{file}:{failure.line}" if failure.line else str(file)
         Console(stderr=True).print(
-            f"{place}: {failure.kind}: {failure.reason}", markup=False, soft_wrap=True
+            f"{place}: {failure.kind}: {failure.reason}",
+            markup=False,
+            emoji=False,
+            soft_wrap=True,
         )
     return 1
 

@@ -17,15 +17,13 @@ import gymnasium as gym
 import numpy as np
 
 from guerdon.envs.task import Reader
-from guerdon.types import Feature, Layout
+from guerdon.types import MAX_NAME, Feature, Layout
 
 NAMED = 8
 """Largest Box whose components become features of their own."""
 
 WIDEST = 256
 """Largest part of an observation that becomes a feature; pictures are larger."""
-
-LONGEST_NAME = 40
 
 Path = tuple[Any, ...]
 """Keys and positions that lead from an observation to one of its parts."""
@@ -158,7 +156,7 @@ def _bound(value: Any) -> float:
 
 def _identifier(name: str) -> str:
     """The nearest name that a reward program can write."""
-    plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_")[:LONGEST_NAME]
+    plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_")[: MAX_NAME - 2]
     if not plain or not plain[0].isalpha():
         plain = f"f_{plain}"
     return f"{plain}_" if keyword.iskeyword(plain) else plain
@@ -171,7 +169,8 @@ def _unique(features: list[Feature]) -> list[Feature]:
     for feature in features:
         name, number = feature.name, 2
         while name in taken:
-            name, number = f"{feature.name}_{number}", number + 1
+            tail = f"_{number}"
+            name, number = feature.name[: MAX_NAME - len(tail)] + tail, number + 1
         taken.add(name)
         unique.append(replace(feature, name=name))
     return unique

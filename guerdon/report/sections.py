@@ -145,8 +145,8 @@ def holdout(data: RunData, chart: Chart) -> str:
     )
     normalised = (
         f"Human-normalised score of the winner: {interval(data.human_normalised)} "
-        "(0 is the sparse reward, 1 the human-designed one; not measured where these "
-        "two cannot be told apart)."
+        "(0 is the sparse reward, 1 the human-designed one; not measured where the "
+        "human-designed one is not better)."
     )
     return (
         table(head, rows)

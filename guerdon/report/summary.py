@@ -115,7 +115,7 @@ def _winner(
 def _normalised(holdout: Mapping[str, Any]) -> dict[str, Any] | None:
     """Human-normalised score; the interval resamples the seeds of all three rewards.
 
-    None where the human and the sparse reward cannot be told apart.
+    None where the human reward is not better than the sparse one.
     """
     rows = [holdout[name] for name in ("winner", "sparse", "human")]
     if any(row is None for row in rows):
@@ -130,9 +130,9 @@ def _normalised(holdout: Mapping[str, Any]) -> dict[str, Any] | None:
         score = human_normalised(*drawn)
         if score is not None:
             draws.append(score)
-    narrow, wide = np.percentile(gaps, [2.5, 97.5])
-    if value is None or narrow <= 0.0 <= wide:
-        return None  # the human reward is no better or worse: there is no scale
+    narrow = np.percentile(gaps, 2.5)
+    if value is None or narrow <= 0.0:
+        return None  # the human reward is not better: there is no scale
     low, high = np.percentile(draws, [2.5, 97.5])
     return Estimate(value, float(low), float(high), len(samples[0]))._asdict()
 

@@ -26,7 +26,7 @@ from guerdon.reward_design.language.tree import (
     number,
     vector,
 )
-from guerdon.types import ActionSpec, Layout
+from guerdon.types import MAX_NAME, ActionSpec, Layout
 
 MAX_VARIADIC = 6
 MAX_VECTOR = 64
@@ -58,7 +58,10 @@ def feature(which: str, name: str, layout: Layout) -> Expr:
     """``prev.name`` or ``now.name``."""
     if name not in layout:
         known = [f.name for f in layout]
-        raise Rejected("schema", f"there is no feature {name!r}{nearest(name, known)}")
+        raise Rejected(
+            "schema",
+            f"there is no feature {name[:MAX_NAME]!r}{nearest(name[:MAX_NAME], known)}",
+        )
     declared = layout[name]
     if declared.shape:
         kind = vector(declared.shape[0])

@@ -219,6 +219,11 @@ class _ColumnPrinter(_Printer):
     def __init__(self, line: Line, params_are_arrays: bool) -> None:
         super().__init__(line, _COLUMN)
         self.uniform: list[bool] = []
+        self.has_column: list[bool] = []
+        for operation in line.operations:
+            inside = any(self.has_column[a] for a in operation.args)
+            leaf = not operation.args and operation.op not in ("const", "param")
+            self.has_column.append(inside or leaf or operation.op in REGISTERS)
         for operation in line.operations:
             if operation.op == "param":
                 self.uniform.append(not params_are_arrays)
@@ -234,10 +239,8 @@ class _ColumnPrinter(_Printer):
     def register(self, position: int, operation: Operation) -> None:
         slot = self.line.registers.index(position)
         argument = self.text[operation.args[0]]
-        if self.uniform[operation.args[0]]:
-            same = "a_or" if operation.op in ("count", "first_time") else None
-            filled = f"{same}({argument}, starts & False)" if same else None
-            argument = filled or f"{argument} + 0.0 * starts"
+        if not self.has_column[operation.args[0]]:
+            argument = f"a_spread({argument}, starts)"
         self.lines.append(
             f"t{position}, z{slot} = {operation.op}({argument}, starts, s[{slot}])"
         )

@@ -69,7 +69,7 @@ class _Lowering:
     def __init__(self, tree: Tree) -> None:
         self.line = Line()
         self.bounds: list[float] = []
-        self.known: dict[Operation, int] = {}
+        self.known: dict[tuple[Operation, type], int] = {}
         self.cache: dict[Expr, tuple[int, ...]] = {}
         self.params = {name: i for i, (name, _) in enumerate(tree.params)}
         self.layout = tree.layout
@@ -81,14 +81,15 @@ class _Lowering:
         if folded is not None:
             return self.emit("const", value=folded)
         operation = Operation(op, args, value)
-        if op not in REGISTERS and operation in self.known:
-            return self.known[operation]
+        name = (operation, type(value))  # True and 1.0 are equal and not the same
+        if op not in REGISTERS and name in self.known:
+            return self.known[name]
         if len(self.line.operations) >= MAX_OPERATIONS:
             raise Rejected("slow", f"more than {MAX_OPERATIONS} scalar operations")
         self.line.operations.append(operation)
         self.bounds.append(self._bound(op, args, value))
         position = len(self.bounds) - 1
-        self.known[operation] = position
+        self.known[name] = position
         if op in REGISTERS:
             self.line.registers.append(position)
         if self.bounds[position] > HUGE and op != "clamp":

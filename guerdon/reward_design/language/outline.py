@@ -12,11 +12,12 @@ import warnings
 from guerdon.reward_design.language import build
 from guerdon.reward_design.language.table import MODULES
 from guerdon.reward_design.language.tree import Rejected
+from guerdon.types import MAX_NAME
 
 MAX_TEXT = 16_384
 MAX_DEPTH = 40
+MAX_SIGNS = 200
 MAX_PARAMS = 48
-MAX_NAME = 40
 
 ARGUMENTS = ("prev", "action", "now", "params")
 
@@ -40,13 +41,13 @@ def syntax(text: str) -> ast.Module:
 def _check_brackets(text: str) -> None:
     depth = signs = 0
     for number, line in enumerate(text.split("\n"), 1):
-        for letter in line:
+        for letter in line.split("#", 1)[0]:  # a comment nests nothing
             if letter in "([{":
                 depth += 1
             elif letter in ")]}":
                 depth -= 1
             signs = signs + 1 if letter in "-+~" else (signs if letter == " " else 0)
-            if depth > MAX_DEPTH or signs > MAX_DEPTH:
+            if depth > MAX_DEPTH or signs > MAX_SIGNS:
                 raise Rejected(
                     "slow", f"brackets or signs nested deeper than {MAX_DEPTH}", number
                 )

@@ -15,7 +15,6 @@ from guerdon.reward_design.language import build
 from guerdon.reward_design.language.outline import (
     ARGUMENTS,
     MAX_DEPTH,
-    MAX_NAME,
     checked_name,
     is_text,
     outline,
@@ -23,9 +22,11 @@ from guerdon.reward_design.language.outline import (
 )
 from guerdon.reward_design.language.table import FUNCTIONS, MODULES
 from guerdon.reward_design.language.tree import Expr, Rejected, Tree, Type
-from guerdon.types import ActionSpec, Layout
+from guerdon.types import MAX_NAME, ActionSpec, Layout
 
 MAX_TERMS = 24
+MAX_STEPS = 4000
+"""Statements and loop entries that are read, loops unrolled."""
 
 _BINARY: dict[type, str] = {
     ast.Add: "add",
@@ -78,6 +79,7 @@ class _Reader:
     locals: dict[str, Expr] = field(default_factory=dict)
     dicts: dict[str, Terms] = field(default_factory=dict)
     depth: int = 0
+    steps: int = 0
 
     def block_of_function(self, function: ast.FunctionDef) -> Terms:
         body = [node for node in function.body if not is_text(node)]
@@ -100,7 +102,16 @@ class _Reader:
 
     # --- statements -------------------------------------------------------
 
+    def work(self, steps: int, line: int) -> None:
+        """Count what is read, loops unrolled: nested ones multiply."""
+        self.steps += steps
+        if self.steps > MAX_STEPS:
+            raise Rejected(
+                "slow", f"more than {MAX_STEPS} statements and loop entries", line
+            )
+
     def statement(self, node: ast.stmt) -> None:
+        self.work(1, node.lineno)
         try:
             self._statement(node)
         except Rejected as error:
@@ -133,7 +144,9 @@ class _Reader:
 
     def assign(self, target: ast.expr, value: ast.expr) -> None:
         if isinstance(target, ast.Name) and isinstance(value, ast.Dict):
-            self.dicts[checked_name(target.id, target.lineno)] = self.terms(value)
+            name = assignable(target.id, target.lineno)
+            self.dicts[name] = self.terms(value)
+            self.locals.pop(name, None)
         else:
             self.store(target, self.expr(value))
 
@@ -142,10 +155,9 @@ class _Reader:
         if key is not None:
             self.dicts[key[0]][key[1]] = build.as_number(value, f"term {key[1]!r}")
         elif isinstance(target, ast.Name):
-            name = checked_name(target.id, target.lineno)
-            if name in ARGUMENTS or name in FUNCTIONS:
-                raise Rejected("forbidden", f"{name!r} cannot be assigned")
+            name = assignable(target.id, target.lineno)
             self.locals[name] = value
+            self.dicts.pop(name, None)
         else:
             raise Rejected("forbidden", "only plain names can be assigned")
 
@@ -224,8 +236,9 @@ class _Reader:
         if len(names) != len(targets) or len(names) != len(vectors):
             raise Rejected("schema", "for needs one plain name for each vector")
         for name in names:
-            checked_name(name, node.lineno)
+            assignable(name, node.lineno)
         size = sizes.pop().size
+        self.work(size * len(vectors), node.lineno)
         rows = [tuple(build.index(v, i) for v in vectors) for i in range(size)]
         return names, rows
 
@@ -328,7 +341,7 @@ class _Reader:
 
     def attribute(self, owner: str, attr: str) -> Expr:
         if owner in ("prev", "now"):
-            return build.feature(owner, attr[:MAX_NAME], self.layout)
+            return build.feature(owner, attr, self.layout)
         if owner == "params":
             return self.param(attr)
         if owner in MODULES and attr in _CONSTANTS:
@@ -384,6 +397,13 @@ class _Reader:
             raise Rejected("forbidden", "nothing here has methods to call")
         name = ".".join(parts[1:] if len(parts) > 1 else parts)
         return build.call(name[:MAX_NAME], [self.expr(arg) for arg in node.args])
+
+
+def assignable(name: str, line: int) -> str:
+    """``name`` if a program may give it a value; Rejected otherwise."""
+    if name in ARGUMENTS or name in FUNCTIONS:
+        raise Rejected("forbidden", f"{name!r} cannot be assigned", line)
+    return checked_name(name, line)
 
 
 def _finite(value: bool | int | float) -> bool | float:

@@ -130,6 +130,7 @@ NUMPY_NAMES: dict[str, Any] = {
     "a_or": np.logical_or,
     "a_not": np.logical_not,
     "a_where": np.where,
+    "a_spread": lambda x, like: np.broadcast_to(x, like.shape),
 }
 
 
@@ -196,5 +197,6 @@ def torch_names() -> dict[str, Any]:
         "a_or": both(torch.logical_or),
         "a_not": one(torch.logical_not),
         "a_where": where,
+        "a_spread": lambda x, like: tensor(x, like).expand(like.shape),
         "abs": lambda x: tensor(x).abs(),
     }

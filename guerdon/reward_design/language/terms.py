@@ -72,6 +72,9 @@ def compiled_terms(compiled: Compiled, source: str, backend: Backend) -> Terms:
         return RegisterState(borders.first(spec.lead), (zeros,) * count)
 
     def apply(state: State, batch: Batch) -> tuple[Array, State]:
+        rows = batch.now.rows
+        if 0 in rows.shape[:-1]:  # no transition, nothing to remember
+            return _nothing(rows, compiled.width), state
         if borders.namespace(batch.now.rows) is not np:
             out, new = _apply_torch(compiled, weights, state, batch)
         else:
@@ -92,6 +95,12 @@ def _action_columns(compiled: Compiled, action: Array) -> Array:
 _Run = Callable[
     [Compiled, tuple[float, ...], Any, Batch], tuple[Array, "RegisterState | None"]
 ]
+
+
+def _nothing(rows: Array, width: int) -> Array:
+    """Terms of an empty batch."""
+    xp = borders.namespace(rows)
+    return xp.zeros((*rows.shape[:-1], width), dtype=xp.float64)
 
 
 def _checked(

@@ -1,0 +1,119 @@
+"""Defects that were found by attack, each kept from coming back."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from guerdon.reward_design.language import Rejected, parse, terms
+from guerdon.types import Batch, Feature, Features, Spec
+from tests.reward_design.language.conftest import DISCRETE, LAYOUT, random_batch
+
+HEAD = "def reward(prev, action, now, params):\n"
+
+
+def nested_loops(levels: int) -> str:
+    lines = [HEAD, f"    v = [{', '.join(['1.0'] * 64)}]\n"]
+    for level in range(levels):
+        lines.append("    " * (level + 1) + f"for a{level} in v:\n")
+    lines.append("    " * (levels + 1) + "pass\n")
+    return "".join(lines) + "    return {'x': now.x}\n"
+
+
+@pytest.mark.parametrize("levels", [3, 8])
+def test_nested_loops_have_a_budget(levels: int) -> None:
+    started = time.process_time()
+    with pytest.raises(Rejected, match="statements and loop entries"):
+        parse(nested_loops(levels), LAYOUT, DISCRETE)
+    assert time.process_time() - started < 10.0  # 64 ** 8 would take for ever
+
+
+def test_a_line_of_dashes_in_a_comment_nests_nothing() -> None:
+    text = f"# {'-' * 80} {'(' * 80}\n{HEAD}    return {{'x': now.x}}\n"
+    assert parse(text, LAYOUT, DISCRETE).names == ("x",)
+
+
+def test_a_long_name_does_not_read_a_shorter_feature() -> None:
+    long = "a" * 41
+    with pytest.raises(Rejected, match="no feature"):
+        parse(f"{HEAD}    return now.{long}\n", LAYOUT, DISCRETE)
+
+
+@pytest.mark.parametrize("name", ["class", "é", "a" * 41])
+def test_a_feature_that_no_program_can_write_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="feature name"):
+        Feature(name, "meaning")
+
+
+@pytest.mark.parametrize(
+    "line", ["now = {'a': 1.0}", "abs = {'a': 1.0}", "for now in [1.0]: pass"]
+)
+def test_names_of_the_language_are_not_given_another_value(line: str) -> None:
+    with pytest.raises(Rejected, match="cannot be assigned"):
+        parse(f"{HEAD}    {line}\n    return {{'x': now.x}}\n", LAYOUT, DISCRETE)
+
+
+def test_the_last_value_of_a_name_is_the_one_that_counts() -> None:
+    text = f"{HEAD}    d = {{'x': now.x}}\n    d = now.distance\n    return d\n"
+    assert "now.distance" in str(parse(text, LAYOUT, DISCRETE))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "count(params.a < 1)",
+        "first_time(params.a < 1)",
+        "delta(params.a)",
+        "previous_best(params.a)",
+        "where(0 < 1, now.x, now.distance) + 1.0",
+        "count(1 < 2) + 1.0 * now.x",
+    ],
+)
+def test_what_depends_on_no_feature_is_the_same_in_torch(expression: str) -> None:
+    text = f"PARAMS = {{'a': 0.3}}\n{HEAD}    return {{'x': {expression}}}\n"
+    made = terms(text, LAYOUT, DISCRETE)
+    batch = random_batch(np.random.default_rng(0), 5, 2, DISCRETE)
+    spec = Spec(LAYOUT, DISCRETE, (2,))
+    expected, _ = made.apply(made.init(spec), batch)
+    tensors = batch._replace(
+        action=torch.as_tensor(batch.action),
+        prev=Features(LAYOUT, torch.as_tensor(batch.prev.rows)),
+        now=Features(LAYOUT, torch.as_tensor(batch.now.rows)),
+        terminated=torch.as_tensor(batch.terminated),
+        truncated=torch.as_tensor(batch.truncated),
+    )
+    found, _ = made.apply(made.init(spec), tensors)
+    np.testing.assert_allclose(found.numpy(), expected)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0,)])
+def test_an_empty_batch_gives_no_rewards_and_keeps_the_state(shape) -> None:
+    rows = np.zeros((*shape, LAYOUT.width), np.float32)
+    nothing = np.zeros(shape, bool)
+    batch = Batch(
+        None,
+        np.zeros(shape),
+        None,
+        Features(LAYOUT, rows),
+        Features(LAYOUT, rows),
+        np.zeros(shape),
+        nothing,
+        nothing,
+    )
+    text = f"{HEAD}    return {{'x': count(now.open)}}\n"
+    made = terms(text, LAYOUT, DISCRETE)
+    state = made.init(Spec(LAYOUT, DISCRETE, shape[-1:]))
+    out, after = made.apply(state, batch)
+    assert out.shape == (*shape, 1)
+    assert after is state
+
+
+def test_features_can_be_copied_and_pickled() -> None:
+    features = Features(LAYOUT, np.ones((2, LAYOUT.width), np.float32))
+    for again in (copy.deepcopy(features), pickle.loads(pickle.dumps(features))):
+        np.testing.assert_array_equal(again.rows, features.rows)
