@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import time
 
 import numpy as np
 import pytest
@@ -27,10 +26,9 @@ def nested_loops(levels: int) -> str:
 
 @pytest.mark.parametrize("levels", [3, 8])
 def test_nested_loops_have_a_budget(levels: int) -> None:
-    started = time.process_time()
+    """Without one, 64 ** 8 statements would be read."""
     with pytest.raises(Rejected, match="statements and loop entries"):
         parse(nested_loops(levels), LAYOUT, DISCRETE)
-    assert time.process_time() - started < 10.0  # 64 ** 8 would take for ever
 
 
 def test_a_line_of_dashes_in_a_comment_nests_nothing() -> None:
