@@ -134,6 +134,20 @@ NUMPY_NAMES: dict[str, Any] = {
 }
 
 
+def _first_use(torch: Any) -> None:
+    """Use every operator of tensors once, here, where there are builtins.
+
+    Torch imports parts of itself when an operator is first used, with the builtins
+    of the caller; generated code has none.
+    """
+    x = torch.ones((1, 1, 1), dtype=torch.float64)
+    x[..., 0] = x[0] + 1.0 - 2.0 * x[0] / 3.0
+    x[..., 0] = 1.0 + (1.0 - x[0]) * 2.0
+    x[..., 0] = (1.0 / x[0]) ** 2.0 - -x[0]
+    for flag in (x < 1.0, x <= 1.0, x > 1.0, x >= 1.0, x == 1.0, x != 1.0):
+        x[..., 0] = flag[..., 0].double()
+
+
 # --- torch ----------------------------------------------------------------
 
 
@@ -143,6 +157,7 @@ def torch_names() -> dict[str, Any]:
 
     torch = require("torch", "torch")
     double = torch.float64
+    _first_use(torch)
 
     def tensor(x: Any, like: Any = None) -> Any:
         if isinstance(x, torch.Tensor):
