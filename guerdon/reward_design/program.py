@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from guerdon.reward_design.borders import as_bool, namespace
+from guerdon.reward_design.made import Made, reduce, remade
 from guerdon.types import Array, Batch, Spec
 
 State = Any
@@ -37,6 +38,13 @@ class Terms(NamedTuple):
     apply: Callable[[State, Batch], tuple[Array, State]]
     source: str | None = None
     """Text in the reward language, where the terms came from one."""
+    pay: Callable[[State, Batch], tuple[Designed, State] | None] | None = None
+    """``program(terms)`` in one call, with the same bits, for batches of NumPy without
+    a mask; None where it cannot."""
+    made: Made | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduce(self)
 
 
 class Transform(NamedTuple):
@@ -52,6 +60,10 @@ class Transform(NamedTuple):
     init: Callable[[Spec], State]
     apply: Callable[[State, Batch, Array], tuple[Array, State]]
     tags: frozenset[str] = frozenset()
+    made: Made | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduce(self)
 
 
 class Designed(NamedTuple):
@@ -71,10 +83,27 @@ class RewardProgram(NamedTuple):
     apply: Callable[[State, Batch], tuple[Designed, State]]
     source: str | None = None
     tags: frozenset[str] = frozenset()
+    made: Made | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduce(self)
 
 
+class ProgramState(NamedTuple):
+    """What a program remembers between batches."""
+
+    lead: tuple[int, ...]
+    """``spec.lead``: batches are one step of it or a block of such steps."""
+    terms: State
+    transform: State
+
+
+@remade
 def program(
-    terms: Terms | Iterable[Terms], transform: Transform | None = None
+    terms: Terms | Iterable[Terms],
+    transform: Transform | None = None,
+    *,
+    source: str | None = None,
 ) -> RewardProgram:
     """Put terms and transforms together.
 
@@ -87,6 +116,7 @@ def program(
         terms: what is rewarded; several are merged.
         transform: what happens to it; use ``shaping.chain`` for several. Terms that
             it leaves apart are summed.
+        source: text to show for it; None takes that of the terms.
 
     Raises:
         ValueError: when there are no terms, or two share a name.
@@ -108,30 +138,36 @@ def program(
         )
 
     count = len(merged.names)
+    pay = merged.pay if transform is None else None
 
     def init(spec: Spec) -> State:
         spec = spec._replace(terms=merged.names)
         changed = None if transform is None else transform.init(spec)
-        return merged.init(spec), changed
+        return ProgramState(tuple(spec.lead), merged.init(spec), changed)
 
     def apply(state: State, batch: Batch) -> tuple[Designed, State]:
-        remembered, changed = state
-        raw, remembered = merged.apply(remembered, batch)
-        lead = tuple(np.shape(batch.reward))
+        lead = _agreed(batch, state.lead)
+        if pay is not None and batch.mask is None and type(batch.reward) is np.ndarray:
+            paid = pay(state.terms, batch)
+            if paid is not None:
+                return paid[0], _carried(state, paid[1], None)
+        raw, remembered = merged.apply(state.terms, batch)
         values = _settle(raw, (*lead, count), batch.mask)
-        reward = values
+        reward, changed = values, None
         if transform is not None:
-            reward, changed = transform.apply(changed, batch, values)
+            reward, changed = transform.apply(state.transform, batch, values)
             _refuse_broadcast(reward, values)
         if reward.ndim > len(lead):
             reward = _sum(reward)
         reward = _settle(reward, lead, batch.mask)
-        return Designed(reward, values), (remembered, changed)
+        return Designed(reward, values), _carried(state, remembered, changed)
 
     tags = frozenset() if transform is None else transform.tags
-    return RewardProgram(merged.names, init, apply, merged.source, tags)
+    source = merged.source if source is None else source
+    return RewardProgram(merged.names, init, apply, source, tags)
 
 
+@remade
 def merge(*terms: Terms) -> Terms:
     """Terms side by side, in the order given.
 
@@ -169,6 +205,21 @@ def merge(*terms: Terms) -> Terms:
     return Terms(names, init, apply, sources[0] if len(sources) == 1 else None)
 
 
+@remade
+def renamed(terms: Terms, *names: str) -> Terms:
+    """The same terms under other names, in the same order.
+
+    Raises:
+        ValueError: when there are not as many names as terms.
+    """
+    if len(names) != len(terms.names):
+        raise ValueError(
+            f"renamed: expected {len(terms.names)} names for {terms.names}, got {names}"
+        )
+    return terms._replace(names=names)
+
+
+@remade
 def terms_from(function: Callable[[Batch], Mapping[str, Array]], *names: str) -> Terms:
     """Lift a plain function ``batch -> {name: (*L,)}`` to ``Terms``.
 
@@ -194,6 +245,7 @@ def terms_from(function: Callable[[Batch], Mapping[str, Array]], *names: str) ->
     return Terms(names, lambda spec: None, apply)
 
 
+@remade
 def environment_reward(name: str = "task") -> Terms:
     """The environment's own reward as a term."""
     return terms_from(lambda batch: {name: batch.reward}, name)
@@ -223,13 +275,23 @@ def total(batch: Batch, r: Array) -> Array:
     return _sum(r)
 
 
+_SMALL = 2000
+"""Numbers up to which one call is quicker than one call a term."""
+
+
 def _sum(r: Array) -> Array:
-    """``(*L, m) -> (*L,)``, added up in the same order whatever the memory layout."""
-    if namespace(r) is np:
-        return np.add.reduce(np.ascontiguousarray(r), axis=-1)
-    return r.contiguous().sum(-1)
+    """``(*L, m) -> (*L,)``, added from left to right, so that all shapes agree."""
+    if namespace(r) is not np:
+        return r.contiguous().sum(-1)
+    if r.size <= _SMALL and r.size:
+        return np.add.accumulate(r, axis=-1)[..., -1]
+    result = r[..., 0]
+    for place in range(1, r.shape[-1]):
+        result = result + r[..., place]
+    return result
 
 
+@remade
 def alone(transform: Transform) -> RewardProgram:
     """A transform of the environment's own reward, which it gets as ``(*L,)``."""
 
@@ -237,6 +299,54 @@ def alone(transform: Transform) -> RewardProgram:
         return transform.apply(state, batch, total(batch, r))
 
     return program(environment_reward(), transform._replace(apply=apply))
+
+
+def _carried(state: ProgramState, terms: State, transform: State) -> ProgramState:
+    """The state to go on with; the same one where nothing is remembered."""
+    if terms is state.terms and transform is state.transform:
+        return state
+    return ProgramState(state.lead, terms, transform)
+
+
+def _agreed(batch: Batch, lead: tuple[int, ...]) -> tuple[int, ...]:
+    """The leading axes that all parts of a batch share.
+
+    Raises:
+        ValueError: when a part has others, or they are neither one step nor a block.
+    """
+    rows = batch.now.rows.shape
+    shape = tuple(rows[:-1])
+    if (
+        batch.prev.rows.shape == rows
+        and _shape(batch.reward) == shape
+        and _shape(batch.terminated) == shape
+        and _shape(batch.truncated) == shape
+        and (batch.mask is None or _shape(batch.mask) == shape)
+        and (shape == lead or (shape[1:] == lead and len(shape) > len(lead)))
+    ):
+        return shape
+    parts = {
+        "reward": batch.reward,
+        "terminated": batch.terminated,
+        "truncated": batch.truncated,
+        "mask": batch.mask,
+    }
+    found = {name: _shape(part) for name, part in parts.items() if part is not None}
+    block = ", ".join(map(str, ("T", *lead)))
+    raise ValueError(
+        f"batch: expected one step {lead} or a block ({block}) of them, with the same "
+        f"leading axes in all parts; got feature rows {tuple(rows)} now and "
+        f"{tuple(batch.prev.rows.shape)} before, "
+        + ", ".join(f"{name} {shape}" for name, shape in found.items())
+    )
+
+
+def _shape(part: Array) -> tuple[int, ...]:
+    """The shape of an array, a tensor or a plain number."""
+    try:
+        return part.shape  # type: ignore[no-any-return]
+    except AttributeError:
+        return np.shape(part)
 
 
 def _refuse_broadcast(reward: Array, values: Array) -> None:

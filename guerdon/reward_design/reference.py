@@ -11,6 +11,7 @@ from guerdon.reward_design.program import (
     environment_reward,
     merge,
     program,
+    renamed,
 )
 
 Base = Literal["sparse", "none"]
@@ -43,9 +44,8 @@ def reward_for(task: Task, reward: str, base: Base = "sparse") -> RewardProgram:
     if base == "none":
         return program(own)
     sparse = _apart(_reference(task, "sparse"), own.names)
-    merged = program(merge(sparse, own))
     # The base may be written in the language too; the text is what was asked for.
-    return merged._replace(source=reward)
+    return program(merge(sparse, own), source=reward)
 
 
 def _apart(base: Terms, taken: tuple[str, ...]) -> Terms:
@@ -55,7 +55,7 @@ def _apart(base: Terms, taken: tuple[str, ...]) -> Terms:
         while name in taken:
             name = f"task_{name}"
         names.append(name)
-    return base._replace(names=tuple(names))
+    return renamed(base, *names)
 
 
 def _reference(task: Task, name: str) -> Terms:

@@ -14,6 +14,7 @@ from guerdon.reward_design.program import (
     environment_reward,
     merge,
     program,
+    renamed,
     terms_from,
     total,
 )
@@ -192,3 +193,47 @@ def test_the_source_survives_a_merge_where_there_is_one():
     assert program([environment_reward(), written]).source == "text"
     two = merge(written, environment_reward()._replace(source="other"))
     assert two.source is None
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"terminated": np.zeros((3, 1), bool)},
+        {"truncated": np.zeros(2, bool)},
+        {"reward": np.zeros((2, 2), np.float32)},
+        {"mask": np.ones((2, 3), bool)},
+        {"prev": Features(LAYOUT, np.zeros((2, 4), np.float32))},
+        {"now": Features(LAYOUT, np.zeros((3, 2, 4), np.float32))},
+    ],
+    ids=lambda part: next(iter(part)),
+)
+def test_a_part_with_other_leading_axes_is_refused(part):
+    batch = block([[1.0, 2.0]])
+    design = program(environment_reward())
+    with pytest.raises(ValueError, match=r"expected one step \(2,\) or a block"):
+        pay(design, batch._replace(**part), (2,))
+
+
+@pytest.mark.parametrize("lead", [(3,), (2, 1), (1, 2, 2)])
+def test_a_batch_of_other_environments_than_the_spec_is_refused(lead):
+    with pytest.raises(ValueError, match=r"got feature rows \(1, 2, 4\)"):
+        pay(program(environment_reward()), block([[1.0, 2.0]]), lead)
+
+
+def test_renamed_terms_pay_the_same_under_other_names():
+    found = program([renamed(double(), "twice"), environment_reward()])
+    assert found.names == ("twice", "task")
+    assert pay(found, block([[1.0]])).terms.tolist() == [[[2.0, 1.0]]]
+    with pytest.raises(ValueError, match="expected 1 names"):
+        renamed(double(), "a", "b")
+
+
+def test_the_sum_runs_from_left_to_right_at_every_size():
+    parts = np.random.default_rng(0).normal(size=(700, 11)).astype(np.float32)
+    parts *= np.float32(10.0) ** np.arange(-5, 6, dtype=np.float32)
+    expected = parts[:, 0].copy()
+    for place in range(1, 11):
+        expected += parts[:, place]
+    for size in (1, 3, 181, 182, 700):
+        batch = block(np.zeros((1, size)))
+        assert total(batch, parts[None, :size]).tolist() == [expected[:size].tolist()]

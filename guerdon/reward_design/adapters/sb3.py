@@ -85,7 +85,8 @@ class RewardVecEnv(VecEnvWrapper):
         rows = first = self._rows(infos)
         next_obs = obs
         terminated = truncated = self._stream.never
-        lanes = [lane for lane, done in enumerate(dones.tolist()) if done]
+        flags = dones.tolist()
+        lanes = [lane for lane, done in enumerate(flags) if done] if any(flags) else []
         if lanes:
             terminated, truncated = _split(dones, infos, lanes)
             final = [info.get("terminal_observation") for info in infos]
@@ -96,9 +97,10 @@ class RewardVecEnv(VecEnvWrapper):
         )
         for info, reward in zip(infos, rewards.tolist(), strict=True):
             info["reward_env"] = reward
-        for lane, terms, total in self._stream.close_episodes(lanes):
-            infos[lane]["episode_terms"] = terms
-            infos[lane]["episode_reward"] = total
+        if lanes:
+            for lane, terms, total in self._stream.close_episodes(lanes):
+                infos[lane]["episode_terms"] = terms
+                infos[lane]["episode_reward"] = total
         self._stream.go_on(obs, first)
         return obs, designed.reward, dones, infos
 

@@ -54,7 +54,7 @@ class RewardStream:
         self._layout = task.layout
         self._prev: Features | None = None
         self._obs: Tree = None
-        self._going = self.never
+        self._over: tuple[Bools, Bools] | None = None
         self._terms = np.zeros((lanes, len(program.names)))
         self._reward = np.zeros(lanes)
 
@@ -67,12 +67,13 @@ class RewardStream:
             lanes: ``(N,)`` which environments were reset; None for all.
         """
         chosen = ~self.never if lanes is None else lanes
-        left = self._going & chosen
+        going = self._going()
+        left = going & chosen
         if self._prev is not None:
             if left.any():
                 self._abandon(left, self._prev)
             rows = np.where(chosen[:, None], rows, self._prev.rows)
-        self._going = self._going & ~chosen
+        self._over = (~going | chosen, self.never)
         self._terms[chosen] = 0.0
         self._reward[chosen] = 0.0
         self.go_on(obs, rows)
@@ -124,8 +125,15 @@ class RewardStream:
         designed, self.state = self.program.apply(self.state, batch)
         self._terms += designed.terms
         self._reward += designed.reward
-        self._going = ~(terminated | truncated)
+        self._over = (terminated, truncated)
         return designed
+
+    def _going(self) -> Bools:
+        """``(N,)`` which environments are in the middle of an episode."""
+        if self._over is None:
+            return self.never
+        terminated, truncated = self._over
+        return ~(terminated | truncated)
 
     def close_episodes(
         self, lanes: list[int]

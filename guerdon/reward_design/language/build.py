@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from guerdon.reward_design.language.table import (
     ALIASES,
+    BINARY,
     COMPARE,
     FUNCTIONS,
     MAX_CONSTANT,
@@ -84,9 +85,15 @@ def index(node: Expr, position: int) -> Expr:
     if not -node.type.size <= position < node.type.size:
         raise Rejected(
             "schema",
-            f"entry {position} of a {node.type}: expected 0 to {node.type.size - 1}",
+            f"a {node.type} has the entries 0 to {node.type.size - 1}, "
+            f"not {_short(position)}",
         )
     return Expr("index", (node,), position % node.type.size, NUMBER)
+
+
+def _short(position: int) -> str:
+    """A position for a message; Python refuses to print integers without bound."""
+    return str(position) if abs(position) <= 10**9 else "one that far out"
 
 
 def entries(parts: list[Expr]) -> Expr:
@@ -141,7 +148,7 @@ def negative(node: Expr) -> Expr:
 def arithmetic(op: str, left: Expr, right: Expr) -> Expr:
     """``add, sub, mul, div, pow`` of numbers and vectors."""
     left, right = as_value(left, op), as_value(right, op)
-    return Expr(op, (left, right), None, _common(op, [left.type, right.type]))
+    return Expr(op, (left, right), None, _common(BINARY[op], [left.type, right.type]))
 
 
 def compare(op: str, left: Expr, right: Expr) -> Expr:
@@ -206,9 +213,10 @@ def _apply(function: Function, args: list[Expr]) -> Expr:
     if function.variadic and len(wanted) < len(args) <= MAX_VARIADIC:
         wanted += [wanted[-1]] * (len(args) - len(wanted))
     if len(args) != len(wanted):
-        raise Rejected(
-            "schema", f"{name}() takes {len(wanted)} arguments, got {len(args)}"
-        )
+        count = "1 argument" if len(wanted) == 1 else f"{len(wanted)} arguments"
+        if function.variadic:
+            count = f"{len(wanted)} to {MAX_VARIADIC} arguments"
+        raise Rejected("schema", f"{name}() takes {count}, got {len(args)}")
     if name == "where":
         return select(*args)
     typed = [_argument(name, kind, arg) for kind, arg in zip(wanted, args, strict=True)]

@@ -24,6 +24,7 @@ from guerdon.reward_design.language.runtime import (
 )
 from guerdon.reward_design.language.table import LOWERED, REGISTERS
 from guerdon.reward_design.language.tree import Tree
+from guerdon.reward_design.program import CLAMP
 
 INLINE_DEPTH = 12
 """An expression used once is printed in place up to this depth of brackets."""
@@ -37,11 +38,11 @@ _ROW = {
     "param": "w[{0}]",
 }
 _CELL = {
-    "prev": "m_double(prev[t, n, {0}])",
-    "now": "m_double(now[t, n, {0}])",
-    "flag_prev": "prev[t, n, {0}] != 0.0",
-    "flag_now": "now[t, n, {0}] != 0.0",
-    "action": "action[t, n, {0}]",
+    "prev": "m_double(prev[i, {0}])",
+    "now": "m_double(now[i, {0}])",
+    "flag_prev": "prev[i, {0}] != 0.0",
+    "flag_now": "now[i, {0}] != 0.0",
+    "action": "action[i, {0}]",
     "param": "w[{0}]",
 }
 _COLUMN = {
@@ -96,17 +97,23 @@ class Compiled:
 
     @cached_property
     def kernel(self) -> Callable[..., None]:
-        """Numba: ``f(prev, action, now, starts, w, s, out)`` over ``(T, N, ...)``.
+        """Numba: ``f(prev, action, now, starts, w, s, out, total)``; see the source.
 
-        ``s`` is ``(N, R)`` float64 and is changed in place.
+        ``s`` is ``(N, R)`` float64 and is changed in place; ``out`` and ``total`` are
+        float32 and get the clamped terms and their clamped sum.
         """
         from guerdon.extras import require
 
         njit = require("numba", "grid").njit
-        own = {"m_pow": njit(SCALAR_NAMES["m_pow"]), "m_double": np.float64}
+        own = {
+            "m_pow": njit(SCALAR_NAMES["m_pow"]),
+            "m_double": np.float64,
+            "m_single": np.float32,
+            "m_nan": np.float32(np.nan),
+        }
         names = {**SCALAR_NAMES, **own}
         del names["abs"], names["range"]  # numba knows its own
-        kernel = _function(_kernel_source(self.line), "kernel", names, builtin=True)
+        kernel = _function(_kernel_source(self), "kernel", names, builtin=True)
         return njit(nogil=True)(kernel)  # type: ignore[no-any-return]
 
 
@@ -210,7 +217,7 @@ class _ScalarPrinter(_Printer):
 
 
 class _CellPrinter(_ScalarPrinter):
-    slot = "s[n, {0}]"
+    slot = "s[n, {0}]"  # lane n of row i
 
 
 class _ColumnPrinter(_Printer):
@@ -292,16 +299,42 @@ def _column_source(line: Line, params_are_arrays: bool) -> str:
     )
 
 
-def _kernel_source(line: Line) -> str:
+def _kernel_source(compiled: Compiled) -> str:
+    """Rows ``(T * N, W)`` one after the other; no loop inside but over features.
+
+    A row with a feature that is not finite gives NaN. What is not clamped by one
+    comparison is too large, too small or NaN, which stays.
+    """
+    line = compiled.line
     printer = _CellPrinter(line, _CELL)
     printer.run()
-    for place, output in enumerate(line.outputs):
-        printer.lines.append(f"out[t, n, {place}] = {printer.text[output]}")
-    body = "".join(f"            {text}\n" for text in printer.lines)
-    start = "            start = starts[t, n]\n" if line.registers else ""
+    lines = printer.lines
+    limit = repr(CLAMP)
+    pieces = [(f"out[i, {k}]", printer.text[o]) for k, o in enumerate(line.outputs)]
+    for place, (cell, text) in enumerate(pieces):
+        lines += [
+            f"v = m_double({text})",
+            f"if not -{limit} <= v <= {limit}:",
+            f"    v = {limit} if v > 0.0 else -{limit} if v < 0.0 else v",
+            "r = m_single(v) if fine == 0.0 else m_nan",
+            f"{cell} = r",
+            "sum = r" if place == 0 else "sum = sum + r",
+        ]
+    body = "".join(f"            {text}\n" for text in lines)
+    start = "            start = starts[i]\n" if line.registers else ""
     return (
-        "def kernel(prev, action, now, starts, w, s, out):\n"
-        "    for n in range(prev.shape[1]):\n"
-        "        for t in range(prev.shape[0]):\n"
+        "def kernel(prev, action, now, starts, w, s, out, total):\n"
+        "    lanes = s.shape[0] if s.shape[1] else max(prev.shape[0], 1)\n"
+        "    for t in range(prev.shape[0] // lanes):\n"
+        "        for n in range(lanes):\n"
+        "            i = t * lanes + n\n"
+        "            fine = m_single(0.0)\n"
+        "            for c in range(prev.shape[1]):\n"
+        "                fine += m_single(0.0) * prev[i, c]\n"
+        "                fine += m_single(0.0) * now[i, c]\n"
         f"{start}{body}"
+        f"            if not -{limit} <= sum <= {limit}:\n"
+        f"                sum = m_single({limit} if sum > 0.0 else\n"
+        f"                    -{limit} if sum < 0.0 else m_nan)\n"
+        "            total[i] = sum\n"
     )

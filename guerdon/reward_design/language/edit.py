@@ -327,6 +327,8 @@ def _swap_feature(tree: Tree, rng: np.random.Generator) -> Edit | None:
     def swap(node: Expr) -> Expr:
         if node.op in ("prev", "now") and node.value == old:
             return Expr(node.op, (), new, node.type)
+        if node.op == "where" and node.args[1] == node.args[2]:
+            return node.args[1]  # as parse reads it
         return node
 
     return Edit(_replace(tree, place, expr.rebuild(swap)), f"{name}: {new} for {old}")

@@ -11,11 +11,19 @@ import json
 from typing import Any
 
 from guerdon.reward_design.language import build
-from guerdon.reward_design.language.outline import checked_name
-from guerdon.reward_design.language.parse import MAX_TERMS
+from guerdon.reward_design.language.outline import (
+    MAX_PARAMS,
+    MAX_TEXT,
+    TOO_LARGE,
+    checked_name,
+)
+from guerdon.reward_design.language.parse import MAX_TERMS, check_arguments
 from guerdon.reward_design.language.table import BINARY, COMPARE, FUNCTIONS
 from guerdon.reward_design.language.tree import Expr, Rejected, Tree
 from guerdon.types import ActionSpec, Feature, Layout
+
+MAX_JSON = 4 * MAX_TEXT
+"""The same program takes about four times the letters in JSON."""
 
 MAX_TERMS_OF_GRAMMAR = 4
 """Most terms of a program under the grammar; a small model does not stop earlier."""
@@ -217,17 +225,28 @@ def from_json(text: str, layout: Layout, action: ActionSpec) -> Tree:
     """Read the JSON form.
 
     Raises:
-        Rejected: for anything that is not a program.
+        Rejected: for a text that is no program.
+        TypeError: for anything that is not a text, a layout and an action.
     """
+    check_arguments("from_json", text, layout, action)
+    if len(text) > MAX_JSON:
+        raise Rejected("slow", f"the text has more than {MAX_JSON} characters")
     try:
-        data = json.loads(text)
+        data = json.loads(text, object_pairs_hook=_object_of)
+    except Rejected:
+        raise
     except (ValueError, RecursionError):
         raise Rejected("syntax", "not JSON") from None
     if not isinstance(data, dict):
         raise Rejected("schema", "expected a JSON object with params and terms")
-    params = {
-        _text(item, "name"): _number(item, "value") for item in _items(data, "params")
-    }
+    params: dict[str, float] = {}
+    for item in _items(data, "params"):
+        name = _text(item, "name")
+        if name in params:
+            raise Rejected("schema", f"{name!r} stands twice in params")
+        params[name] = _number(item, "value")
+    if len(params) > MAX_PARAMS:
+        raise Rejected("slow", f"more than {MAX_PARAMS} params")
     terms: dict[str, Expr] = {}
     for item in _items(data, "terms"):
         name = _text(item, "name")
@@ -238,6 +257,14 @@ def from_json(text: str, layout: Layout, action: ActionSpec) -> Tree:
     if not 1 <= len(terms) <= MAX_TERMS:
         raise Rejected("schema", f"expected 1 to {MAX_TERMS} terms, got {len(terms)}")
     return Tree(tuple(params.items()), tuple(terms.items()), layout, action)
+
+
+def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; Python would keep the last of two equal keys and say nothing."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Rejected("schema", "a key stands twice in one JSON object")
+    return found
 
 
 def _items(data: dict[str, Any], key: str) -> list[dict[str, Any]]:
@@ -261,7 +288,7 @@ def _number(item: dict[str, Any], key: str) -> float:
     try:
         return float(build.literal(float(value)).value or 0.0)
     except OverflowError:
-        raise Rejected("forbidden", "numbers are at most 1e9 in magnitude") from None
+        raise Rejected("forbidden", TOO_LARGE) from None
 
 
 class _JsonReader:
@@ -294,7 +321,9 @@ class _JsonReader:
         if op == "index" and len(args) == 2 and isinstance(args[1], dict):
             position = args[1].get("const")
             # ``% 1`` of what is not finite is no 0, where ``int`` would raise.
-            if isinstance(position, int | float) and position % 1 == 0:
+            if isinstance(position, bool) or not isinstance(position, int | float):
+                raise Rejected("schema", "an entry is chosen by a plain integer")
+            if position % 1 == 0:
                 return build.index(self.expr(args[0], depth + 1), int(position))
         inner = [self.expr(arg, depth + 1) for arg in args]
         if op == "vector":

@@ -58,7 +58,13 @@ def lower(tree: Tree) -> Line:
 
     Raises:
         Rejected: ``slow``, when it needs more than ``MAX_OPERATIONS``.
+        TypeError: for anything that is not a tree.
     """
+    if not isinstance(tree, Tree):
+        raise TypeError(
+            f"compile_tree: expected a Tree, got {type(tree).__name__}; parse() makes "
+            "one from a text"
+        )
     lowering = _Lowering(tree)
     for _, expr in tree.terms:
         lowering.line.outputs.append(lowering.scalar(expr))

@@ -10,8 +10,9 @@ import ast
 import warnings
 
 from guerdon.reward_design.language import build
-from guerdon.reward_design.language.table import MODULES
+from guerdon.reward_design.language.imports import check_import
 from guerdon.reward_design.language.tree import Rejected
+from guerdon.reward_design.language.words import words
 from guerdon.types import MAX_NAME
 
 MAX_TEXT = 16_384
@@ -19,28 +20,66 @@ MAX_DEPTH = 40
 MAX_SIGNS = 200
 MAX_PARAMS = 48
 
+TOO_LARGE = "numbers are finite and at most 1e9 in magnitude"
+
 ARGUMENTS = ("prev", "action", "now", "params")
 
 
 def syntax(text: str) -> ast.Module:
-    """Python's syntax tree, after caps that keep Python's parser safe."""
+    """Python's syntax tree, after caps that keep Python's parser safe.
+
+    Raises:
+        Rejected: ``slow`` for a text beyond a cap, ``syntax`` for one that is not
+            Python.
+    """
     if len(text) > MAX_TEXT:
         raise Rejected("slow", f"the text has more than {MAX_TEXT} characters")
-    _check_brackets(text)
+    # A byte order mark and Windows' line ends are how a file was saved, not a program.
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.split("\n")
+    _check_letters(lines)
+    _check_brackets(lines)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ast.parse(text)
     except SyntaxError as error:
-        reason = f"not Python: {error.msg}"
-        raise Rejected("syntax", reason, error.lineno) from None
-    except (ValueError, RecursionError, MemoryError, UnicodeError):
-        raise Rejected("syntax", "the text cannot be read as Python") from None
+        raise _not_python(error) from None
+    except (ValueError, RecursionError, MemoryError):
+        raise Rejected(
+            "syntax", "the text cannot be read as Python: too long or nested too deep"
+        ) from None
 
 
-def _check_brackets(text: str) -> None:
+def _not_python(error: SyntaxError) -> Rejected:
+    """Python's own reason; where that is about Python's inside, ours."""
+    if "integer string conversion" in error.msg:
+        return Rejected("forbidden", TOO_LARGE, error.lineno)
+    reason = f"not Python: {error.msg}"
+    if "non-printable character" in error.msg:
+        reason += "; write a plain space, or nothing"
+    return Rejected("syntax", reason, error.lineno)
+
+
+def _check_letters(lines: list[str]) -> None:
+    """Python names neither the place nor the remedy of these two."""
+    for number, line in enumerate(lines, 1):
+        if "\0" in line:
+            raise Rejected(
+                "syntax", "a NUL character stands in the text; remove it", number
+            )
+        if any("\ud800" <= letter <= "\udfff" for letter in line):
+            raise Rejected(
+                "syntax",
+                "half a character (a lone surrogate) stands in the text; remove it, "
+                "or decode the text as UTF-8",
+                number,
+            )
+
+
+def _check_brackets(lines: list[str]) -> None:
     depth = signs = 0
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(lines, 1):
         for letter in line.split("#", 1)[0]:  # a comment nests nothing
             if letter in "([{":
                 depth += 1
@@ -56,14 +95,18 @@ def _check_brackets(text: str) -> None:
 def outline(module: ast.Module) -> tuple[ast.FunctionDef, dict[str, float]]:
     """The function and the parameters; everything else at top level is refused."""
     function: ast.FunctionDef | None = None
-    params: dict[str, float] = {}
+    params: dict[str, float] | None = None
     for node in module.body:
         if isinstance(node, ast.FunctionDef) and function is None:
             function = node
+        elif isinstance(node, ast.FunctionDef):
+            raise Rejected("schema", "a second function stands here", node.lineno)
         elif isinstance(node, ast.Assign) and _is_params(node):
+            if params is not None:
+                raise Rejected("schema", "PARAMS stands twice", node.lineno)
             params = _params(node.value)
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            _check_import(node)
+            check_import(node)
         elif not is_text(node):
             raise Rejected(
                 "forbidden",
@@ -75,7 +118,7 @@ def outline(module: ast.Module) -> tuple[ast.FunctionDef, dict[str, float]]:
             "schema", "expected a function: def reward(prev, action, now, params):"
         )
     _check_signature(function)
-    return function, params
+    return function, params or {}
 
 
 def _is_params(node: ast.Assign) -> bool:
@@ -94,19 +137,6 @@ def is_text(node: ast.stmt) -> bool:
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
     )
-
-
-def _check_import(node: ast.Import | ast.ImportFrom) -> None:
-    """Models write ``import numpy as np`` by habit; that much is overlooked."""
-    names = (
-        {alias.name for alias in node.names}
-        if isinstance(node, ast.Import)
-        else {node.module or ""}
-    )
-    if not names <= MODULES | {"__future__", "typing"}:
-        raise Rejected(
-            "forbidden", f"nothing is imported here: {sorted(names)}", node.lineno
-        )
 
 
 def _check_signature(function: ast.FunctionDef) -> None:
@@ -137,12 +167,20 @@ def _check_signature(function: ast.FunctionDef) -> None:
 
 def _params(node: ast.expr) -> dict[str, float]:
     if not isinstance(node, ast.Dict):
-        raise Rejected("schema", "PARAMS is a dictionary of numbers", node.lineno)
+        raise Rejected(
+            "schema",
+            f"PARAMS is a dictionary of numbers, not {words(node)}",
+            node.lineno,
+        )
     found: dict[str, float] = {}
     for key, value in zip(node.keys, node.values, strict=True):
         if not (isinstance(key, ast.Constant) and isinstance(key.value, str)):
-            raise Rejected("schema", "names in PARAMS are texts", node.lineno)
-        name = checked_name(key.value, node.lineno)
+            raise Rejected(
+                "schema", 'names in PARAMS are written "like_this"', value.lineno
+            )
+        name = checked_name(key.value, key.lineno)
+        if name in found:
+            raise Rejected("schema", f"{name!r} stands twice in PARAMS", key.lineno)
         found[name] = _plain_number(value)
     if len(found) > MAX_PARAMS:
         raise Rejected("slow", f"more than {MAX_PARAMS} params", node.lineno)
@@ -161,11 +199,11 @@ def _plain_number(node: ast.expr) -> float:
         try:
             literal = build.literal(float(node.value))
         except (Rejected, OverflowError):
-            raise Rejected(
-                "forbidden", "params are at most 1e9 in magnitude", node.lineno
-            ) from None
+            raise Rejected("forbidden", TOO_LARGE, node.lineno) from None
         return sign * float(literal.value or 0.0)
-    raise Rejected("schema", "values in PARAMS are plain numbers", node.lineno)
+    raise Rejected(
+        "schema", f"values in PARAMS are plain numbers, not {words(node)}", node.lineno
+    )
 
 
 def checked_name(name: str, line: int | None) -> str:

@@ -8,42 +8,35 @@ and a reason.
 from __future__ import annotations
 
 import ast
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from guerdon.reward_design.language import build
+from guerdon.reward_design.language.expressions import (
+    OPERATORS,
+    ExpressionReader,
+    Terms,
+    with_line,
+)
 from guerdon.reward_design.language.outline import (
     ARGUMENTS,
-    MAX_DEPTH,
     checked_name,
     is_text,
     outline,
     syntax,
 )
-from guerdon.reward_design.language.table import FUNCTIONS, MODULES
+from guerdon.reward_design.language.table import FUNCTIONS
 from guerdon.reward_design.language.tree import Expr, Rejected, Tree, Type
-from guerdon.types import MAX_NAME, ActionSpec, Layout
+from guerdon.reward_design.language.words import missing, no_operator, words
+from guerdon.types import ActionSpec, Layout
 
 MAX_TERMS = 24
 MAX_STEPS = 4000
 """Statements and loop entries that are read, loops unrolled."""
 
-_BINARY: dict[type, str] = {
-    ast.Add: "add",
-    ast.Sub: "sub",
-    ast.Mult: "mul",
-    ast.Div: "div",
-    ast.Pow: "pow",
-}
-_COMPARE: dict[type, str] = {
-    ast.Lt: "lt",
-    ast.LtE: "le",
-    ast.Gt: "gt",
-    ast.GtE: "ge",
-    ast.Eq: "eq",
-    ast.NotEq: "ne",
-}
-_CONSTANTS = {"pi": math.pi, "e": math.e}
+MAX_NESTED = 60
+"""``if``, ``elif`` and ``for`` inside one another."""
 
 
 def parse(text: str, layout: Layout, action: ActionSpec) -> Tree:
@@ -58,28 +51,55 @@ def parse(text: str, layout: Layout, action: ActionSpec) -> Tree:
         The typed tree; equal texts give equal trees.
 
     Raises:
-        Rejected: with class, line and reason, for anything else.
+        Rejected: with class, line and reason, for a text that is no program.
+        TypeError: for anything that is not a text, a layout and an action.
     """
+    check_arguments("parse", text, layout, action)
     function, params = outline(syntax(text))
     reader = _Reader(layout, action, params)
     terms = reader.block_of_function(function)
     return Tree(tuple(params.items()), tuple(terms.items()), layout, action)
 
 
-Terms = dict[str, Expr]
+def check_arguments(name: str, text: Any, layout: Any, action: Any) -> None:
+    """Refuse what is not a text, a layout and an action; ``name`` is who asks."""
+    if not isinstance(text, str):
+        remedy = (
+            "decode it first: data.decode()"
+            if isinstance(text, bytes)
+            else (
+                "a tree prints its text with str(tree)"
+                if isinstance(text, Tree)
+                else "read the file or ask the model first"
+            )
+        )
+        raise TypeError(
+            f"{name}: expected the program as a str, got {_kind(text)}; {remedy}"
+        )
+    if not isinstance(layout, Layout):
+        raise TypeError(
+            f"{name}: expected a Layout of features, got {_kind(layout)}; a task has "
+            "one: task.layout"
+        )
+    if not isinstance(action, ActionSpec):
+        raise TypeError(
+            f"{name}: expected an ActionSpec, got {_kind(action)}; a task has one: "
+            "task.action"
+        )
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else type(value).__name__
 
 
 @dataclass
-class _Reader:
-    """Translates the statements of ``reward()``; locals are put in as trees."""
+class _Reader(ExpressionReader):
+    """Translates the statements of ``reward()``."""
 
-    layout: Layout
-    action: ActionSpec
-    params: dict[str, float]
-    locals: dict[str, Expr] = field(default_factory=dict)
-    dicts: dict[str, Terms] = field(default_factory=dict)
-    depth: int = 0
     steps: int = 0
+    nested: int = 0
+    values: dict[Expr, Expr] = field(default_factory=dict)
+    """Equal values are one object, so that comparing two takes no walk."""
 
     def block_of_function(self, function: ast.FunctionDef) -> Terms:
         body = [node for node in function.body if not is_text(node)]
@@ -115,7 +135,18 @@ class _Reader:
         try:
             self._statement(node)
         except Rejected as error:
-            raise _with_line(error, node.lineno) from None
+            raise with_line(error, node.lineno) from None
+
+    def inside(self, nodes: Sequence[ast.stmt], line: int) -> None:
+        """The statements of a branch or of a loop."""
+        self.nested += 1
+        if self.nested > MAX_NESTED:
+            raise Rejected(
+                "slow", f"if, elif and for nested deeper than {MAX_NESTED}", line
+            )
+        for node in nodes:
+            self.statement(node)
+        self.nested -= 1
 
     def _statement(self, node: ast.stmt) -> None:
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
@@ -124,9 +155,9 @@ class _Reader:
             self.assign(node.target, node.value)
         elif isinstance(node, ast.AugAssign):
             old = self.target_value(node.target)
-            op = _BINARY.get(type(node.op))
+            op = OPERATORS.get(type(node.op))
             if op is None:
-                raise Rejected("forbidden", "this operator does not exist here")
+                raise Rejected("forbidden", no_operator(node.op))
             value = build.arithmetic(op, old, self.expr(node.value))
             self.store(node.target, value)
         elif isinstance(node, ast.If):
@@ -138,9 +169,7 @@ class _Reader:
                 "schema", "return stands only once, as the last line of reward()"
             )
         elif not (isinstance(node, ast.Pass) or is_text(node)):
-            raise Rejected(
-                "forbidden", f"{type(node).__name__} does not exist in this language"
-            )
+            raise Rejected("forbidden", missing(node))
 
     def assign(self, target: ast.expr, value: ast.expr) -> None:
         if isinstance(target, ast.Name) and isinstance(value, ast.Dict):
@@ -151,6 +180,7 @@ class _Reader:
             self.store(target, self.expr(value))
 
     def store(self, target: ast.expr, value: Expr) -> None:
+        value = self.values.setdefault(value, value)
         key = self.term_target(target)
         if key is not None:
             self.dicts[key[0]][key[1]] = build.as_number(value, f"term {key[1]!r}")
@@ -159,7 +189,10 @@ class _Reader:
             self.locals[name] = value
             self.dicts.pop(name, None)
         else:
-            raise Rejected("forbidden", "only plain names can be assigned")
+            raise Rejected(
+                "forbidden",
+                f"only a plain name is given a value, not {words(target)}",
+            )
 
     def target_value(self, target: ast.expr) -> Expr:
         key = self.term_target(target)
@@ -189,12 +222,10 @@ class _Reader:
         """``if`` becomes a select for every name that a branch changes."""
         condition = build.as_flag(self.expr(node.test), "if")
         before, dicts = dict(self.locals), _copy(self.dicts)
-        for child in node.body:
-            self.statement(child)
+        self.inside(node.body, node.lineno)
         yes, yes_dicts = self.locals, self.dicts
         self.locals, self.dicts = dict(before), _copy(dicts)
-        for child in node.orelse:
-            self.statement(child)
+        self.inside(node.orelse, node.lineno)
         self.locals = _merge(condition, yes, self.locals)
         if yes_dicts.keys() != self.dicts.keys():
             raise Rejected("schema", "make the dictionary of terms before the if")
@@ -211,8 +242,8 @@ class _Reader:
         for row in values:
             for name, value in zip(names, row, strict=True):
                 self.locals[name] = value
-            for child in node.body:
-                self.statement(child)
+                self.dicts.pop(name, None)
+            self.inside(node.body, node.lineno)
 
     def loop_values(self, node: ast.For) -> tuple[list[str], list[tuple[Expr, ...]]]:
         source = node.iter
@@ -246,7 +277,7 @@ class _Reader:
         try:
             return self._result(node.value if isinstance(node, ast.Return) else None)
         except Rejected as error:
-            raise _with_line(error, node.lineno) from None
+            raise with_line(error, node.lineno) from None
 
     def _result(self, value: ast.expr | None) -> Terms:
         if isinstance(value, ast.Dict):
@@ -263,140 +294,18 @@ class _Reader:
         terms: Terms = {}
         for key, value in zip(node.keys, node.values, strict=True):
             if not (isinstance(key, ast.Constant) and isinstance(key.value, str)):
-                raise Rejected("schema", "names of terms are texts", node.lineno)
-            name = checked_name(key.value, value.lineno)
+                raise Rejected(
+                    "schema", 'names of terms are written "like_this"', value.lineno
+                )
+            name = checked_name(key.value, key.lineno)
             try:
                 expr = build.as_number(self.expr(value), f"term {name!r}")
             except Rejected as error:
-                raise _with_line(error, value.lineno) from None
+                raise with_line(error, value.lineno) from None
             if name in terms:
-                raise Rejected("schema", f"term {name!r} stands twice", value.lineno)
+                raise Rejected("schema", f"term {name!r} stands twice", key.lineno)
             terms[name] = expr
         return terms
-
-    # --- expressions ------------------------------------------------------
-
-    def expr(self, node: ast.expr) -> Expr:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise Rejected("slow", f"nested deeper than {MAX_DEPTH}", node.lineno)
-        try:
-            return self._expr(node)
-        except Rejected as error:
-            raise _with_line(error, node.lineno) from None
-        finally:
-            self.depth -= 1
-
-    def _expr(self, node: ast.expr) -> Expr:
-        match node:
-            case ast.Constant(value=bool() | int() | float() as value):
-                return build.literal(_finite(value))
-            case ast.Name(id=name):
-                return self.name(name)
-            case ast.Attribute(value=ast.Name(id=owner), attr=attr):
-                return self.attribute(owner, attr)
-            case ast.Subscript(value=owner, slice=position):
-                return self.subscript(owner, position)
-            case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return build.logic("not", self.expr(operand))
-            case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return build.negative(self.expr(operand))
-            case ast.UnaryOp(op=ast.UAdd(), operand=operand):
-                return build.as_value(self.expr(operand), "+")
-            case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-                return build.arithmetic(
-                    _BINARY[type(op)], self.expr(left), self.expr(right)
-                )
-            case ast.BoolOp(op=op, values=values):
-                word = "and" if isinstance(op, ast.And) else "or"
-                return build.logic(word, *[self.expr(v) for v in values])
-            case ast.Compare():
-                return self.comparison(node)
-            case ast.IfExp(test=test, body=body, orelse=orelse):
-                return build.select(self.expr(test), self.expr(body), self.expr(orelse))
-            case ast.Tuple(elts=parts) | ast.List(elts=parts):
-                return build.entries([self.expr(part) for part in parts])
-            case ast.Call():
-                return self.call(node)
-        raise Rejected(
-            "forbidden", f"{type(node).__name__} does not exist in this language"
-        )
-
-    def name(self, name: str) -> Expr:
-        if name in self.locals:
-            return self.locals[name]
-        if name == "action":
-            return build.action_leaf(self.action)
-        if name in _CONSTANTS:
-            return build.literal(_CONSTANTS[name])
-        if name in self.layout:
-            raise Rejected("schema", f"write now.{name} or prev.{name}")
-        if name in self.params:
-            raise Rejected("schema", f"write params.{name}")
-        raise Rejected(
-            "schema",
-            f"unknown name {name[:MAX_NAME]!r}"
-            f"{build.nearest(name[:MAX_NAME], self.locals)}",
-        )
-
-    def attribute(self, owner: str, attr: str) -> Expr:
-        if owner in ("prev", "now"):
-            return build.feature(owner, attr, self.layout)
-        if owner == "params":
-            return self.param(attr)
-        if owner in MODULES and attr in _CONSTANTS:
-            return build.literal(_CONSTANTS[attr])
-        raise Rejected(
-            "forbidden", "only prev., now. and params. have names behind the dot"
-        )
-
-    def param(self, name: str) -> Expr:
-        if name not in self.params:
-            hint = build.nearest(name[:MAX_NAME], self.params)
-            raise Rejected("schema", f"no {name[:MAX_NAME]!r} in PARAMS{hint}")
-        return Expr("param", (), name)
-
-    def subscript(self, owner: ast.expr, position: ast.expr) -> Expr:
-        if isinstance(owner, ast.Name) and isinstance(position, ast.Constant):
-            key = position.value
-            if isinstance(key, str) and owner.id in self.dicts:
-                found = self.dicts[owner.id].get(key)
-                if found is not None:
-                    return found
-            if isinstance(key, str):
-                return self.attribute(owner.id, key)
-        sign = 1
-        if isinstance(position, ast.UnaryOp) and isinstance(position.op, ast.USub):
-            position, sign = position.operand, -1
-        if isinstance(position, ast.Constant) and type(position.value) is int:
-            return build.index(self.expr(owner), sign * position.value)
-        raise Rejected("schema", "an entry of a vector is chosen by a plain integer")
-
-    def comparison(self, node: ast.Compare) -> Expr:
-        operands = [self.expr(node.left), *map(self.expr, node.comparators)]
-        parts = []
-        for op, left, right in zip(node.ops, operands, operands[1:], strict=False):
-            if type(op) not in _COMPARE:
-                raise Rejected("forbidden", "compare with < <= > >= == != only")
-            parts.append(build.compare(_COMPARE[type(op)], left, right))
-        return build.logic("and", *parts)
-
-    def call(self, node: ast.Call) -> Expr:
-        if node.keywords or any(isinstance(a, ast.Starred) for a in node.args):
-            raise Rejected("forbidden", "functions take plain arguments only")
-        parts: list[str] = []
-        function: ast.expr = node.func
-        while isinstance(function, ast.Attribute):
-            parts.append(function.attr)
-            function = function.value
-        if not isinstance(function, ast.Name):
-            raise Rejected("forbidden", "only functions of the language are called")
-        parts.append(function.id)
-        parts.reverse()
-        if len(parts) > 1 and parts[0] not in MODULES:
-            raise Rejected("forbidden", "nothing here has methods to call")
-        name = ".".join(parts[1:] if len(parts) > 1 else parts)
-        return build.call(name[:MAX_NAME], [self.expr(arg) for arg in node.args])
 
 
 def assignable(name: str, line: int) -> str:
@@ -404,22 +313,6 @@ def assignable(name: str, line: int) -> str:
     if name in ARGUMENTS or name in FUNCTIONS:
         raise Rejected("forbidden", f"{name!r} cannot be assigned", line)
     return checked_name(name, line)
-
-
-def _finite(value: bool | int | float) -> bool | float:
-    if isinstance(value, bool):
-        return value
-    try:
-        return float(value)
-    except OverflowError:
-        raise Rejected("forbidden", "numbers are at most 1e9 in magnitude") from None
-
-
-def _with_line(error: Rejected, line: int) -> Rejected:
-    failure = error.failure
-    if failure.line is not None:
-        return error
-    return Rejected(failure.kind, failure.reason, line)
 
 
 def _copy(dicts: dict[str, Terms]) -> dict[str, Terms]:
@@ -435,7 +328,8 @@ def _merge(
         a, b = yes.get(name, missing), no.get(name, missing)
         if a is None or b is None:
             continue  # unknown after the if: using it is an error with its line
-        merged[name] = _select_checked(condition, a, b, name)
+        same = a is b
+        merged[name] = a if same else _select_checked(condition, a, b, name)
     return merged
 
 

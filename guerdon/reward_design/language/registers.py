@@ -46,7 +46,7 @@ def delta(x: Array, starts: Array, state: Array) -> tuple[Array, Array]:
     """Change since the step before; 0 at the first step of an episode."""
     xp = namespace(x)
     before = _concatenate(xp, state[None], x[:-1])
-    return xp.where(starts, 0.0 * x, x - before), x[-1]
+    return xp.where(starts, 0.0, x - before), x[-1]
 
 
 def previous_best(x: Array, starts: Array, state: Array) -> tuple[Array, Array]:
@@ -59,7 +59,7 @@ def previous_best(x: Array, starts: Array, state: Array) -> tuple[Array, Array]:
         best = _concatenate(xp, best[:shift], pulled)
         closed = _concatenate(xp, closed[:shift], closed[shift:] | closed[:-shift])
         shift *= 2
-    best = xp.where(closed, best, xp.maximum(best, state + 0.0 * best))
+    best = xp.where(closed, best, xp.maximum(best, state))
     before = _concatenate(xp, state[None], best[:-1])
     return xp.where(starts, x, before), best[-1]
 

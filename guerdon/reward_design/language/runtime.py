@@ -27,7 +27,7 @@ def power(base: float, exponent: float) -> float:
     magnitude = abs(base)
     if magnitude == 0.0:
         return 1.0 if exponent == 0.0 else 0.0
-    whole = exponent == math.floor(exponent)
+    whole = exponent % 1.0 == 0.0  # numba's floor gives an int64, which overflows
     if base < 0.0 and not whole:
         return 0.0
     if exponent * math.log(magnitude) >= _POW_LOG_MAX:

@@ -14,6 +14,7 @@ Every function is total: finite numbers in, a finite number out.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -117,6 +118,9 @@ ALIASES = {
 """What models write by habit for a function of ours; modules before it are dropped."""
 
 MODULES = frozenset({"np", "numpy", "math", "torch"})
+
+CONSTANTS = {"pi": math.pi, "e": math.e}
+"""Numbers with a name."""
 
 BINARY = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**"}
 COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}

@@ -13,7 +13,8 @@ from guerdon.reward_design import borders
 from guerdon.reward_design.language.codegen import Compiled, compile_tree
 from guerdon.reward_design.language.parse import parse
 from guerdon.reward_design.language.tree import Tree, to_source
-from guerdon.reward_design.program import State, Terms
+from guerdon.reward_design.made import remade
+from guerdon.reward_design.program import Designed, State, Terms
 from guerdon.types import ActionSpec, Array, Batch, Features, Layout, Spec
 
 Backend = Literal["numpy", "numba"]
@@ -28,6 +29,7 @@ class RegisterState(NamedTuple):
     """One ``(N,)`` float64 per register."""
 
 
+@remade
 def terms(
     program: str | Tree,
     layout: Layout,
@@ -45,13 +47,13 @@ def terms(
             and is faster for small vectors. Torch batches always run in torch.
 
     Returns:
-        Terms with batches of shape ``()``, ``(N,)`` or ``(T, N)``, float64 and not
-        yet clamped (``program`` does both); rows with a feature that is not finite
-        give NaN.
+        Terms with batches of shape ``()``, ``(N,)`` or ``(T, N)``, which ``program``
+        clamps and makes float32; rows with a feature that is not finite give NaN.
 
     Raises:
         Rejected: when the text is no program.
-        ValueError: for an unknown backend.
+        ValueError: for an unknown backend; from ``init`` and ``apply`` for a spec or
+            a batch of another task, or actions of another shape.
     """
     if backend not in ("numpy", "numba"):
         raise ValueError(f"backend: expected 'numpy' or 'numba', got {backend!r}")
@@ -60,12 +62,15 @@ def terms(
     return compiled_terms(compile_tree(tree), source, backend)
 
 
+@remade
 def compiled_terms(compiled: Compiled, source: str, backend: Backend) -> Terms:
     """``Terms`` of compiled code; see ``terms``."""
-    weights = tuple(value for _, value in compiled.tree.params)
+    tree = compiled.tree
+    weights = tuple(value for _, value in tree.params)
     count = len(compiled.line.registers)
 
     def init(spec: Spec) -> State:
+        _same_task(tree, spec.layout, spec.action)
         if not count:
             return None
         zeros = np.zeros(spec.lead or (1,))
@@ -73,28 +78,61 @@ def compiled_terms(compiled: Compiled, source: str, backend: Backend) -> Terms:
 
     def apply(state: State, batch: Batch) -> tuple[Array, State]:
         rows = batch.now.rows
+        action = _columns(tree, batch)
         if 0 in rows.shape[:-1]:  # no transition, nothing to remember
             return _nothing(rows, compiled.width), state
-        if borders.namespace(batch.now.rows) is not np:
-            out, new = _apply_torch(compiled, weights, state, batch)
+        if state is not None:
+            batch = _without_bad_rows(batch)
+        if borders.namespace(rows) is not np:
+            out, new = _apply_torch(
+                compiled, weights, state, batch._replace(action=action)
+            )
+        elif backend == "numba":
+            designed, new = _run_kernel(compiled, weights, state, batch, action)
+            out = designed.terms
         else:
-            run = _apply_numba if backend == "numba" else _apply_numpy
-            out, new = _checked(run, compiled, weights, state, batch)
+            out, new = _checked(compiled, weights, state, batch, action)
         if state is None or batch.mask is None:
             return out, new
         return _masked(apply, state, batch, out, new)
 
-    return Terms(compiled.tree.names, init, apply, source)
+    def pay(state: State, batch: Batch) -> tuple[Designed, State] | None:
+        if state is not None and not _is_finite(batch):
+            return None
+        return _run_kernel(compiled, weights, state, batch, _columns(tree, batch))
+
+    return Terms(tree.names, init, apply, source, pay if backend == "numba" else None)
 
 
-def _action_columns(compiled: Compiled, action: Array) -> Array:
-    """``(*L, A)``; a discrete action is one column."""
-    return action[..., None] if compiled.tree.action.kind == "discrete" else action
+def _same_task(tree: Tree, layout: Layout, action: ActionSpec) -> None:
+    """A program reads columns: those of another task would mean something else."""
+    if layout == tree.layout and action == tree.action:
+        return
+    raise ValueError(
+        f"reward program: written for the features {tree.layout!r} and "
+        f"{tree.action.kind} actions of size {tree.action.size}; got {layout!r} and "
+        f"{action.kind} actions of size {action.size}: make it with the task's own "
+        "layout and action"
+    )
 
 
-_Run = Callable[
-    [Compiled, tuple[float, ...], Any, Batch], tuple[Array, "RegisterState | None"]
-]
+def _columns(tree: Tree, batch: Batch) -> Array:
+    """The action as ``(*L, A)``; a discrete one is one column."""
+    layout, action = tree.layout, batch.action
+    if batch.now.layout is not layout or batch.prev.layout is not layout:
+        _same_task(tree, batch.now.layout, tree.action)
+        _same_task(tree, batch.prev.layout, tree.action)
+    lead = batch.now.rows.shape[:-1]
+    if borders.namespace(batch.now.rows) is np:
+        action = np.asarray(action)
+    discrete = tree.action.kind == "discrete"
+    expected = lead if discrete else (*lead, tree.action.size)
+    if action.shape != expected:
+        raise ValueError(
+            f"action: expected shape {tuple(expected)} ({tree.action.kind}, size "
+            f"{tree.action.size}), got {tuple(action.shape)}"
+        )
+    return action[..., None] if discrete else action
 
 
 def _nothing(rows: Array, width: int) -> Array:
@@ -103,18 +141,45 @@ def _nothing(rows: Array, width: int) -> Array:
     return xp.zeros((*rows.shape[:-1], width), dtype=xp.float64)
 
 
+def _is_finite(batch: Batch) -> bool:
+    """Whether all features of a NumPy batch are finite, found cheaply.
+
+    Two products tell; one that overflows only makes us look again, in vain.
+    """
+    now, prev = batch.now.rows, batch.prev.rows
+    return math.isfinite(np.vdot(now, now)) and math.isfinite(np.vdot(prev, prev))
+
+
+def _finite_rows(batch: Batch) -> Array:
+    """``(*L,)`` bool: all features of both ends of the step are finite."""
+    xp = borders.namespace(batch.now.rows)
+    fine = xp.isfinite(batch.now.rows) & xp.isfinite(batch.prev.rows)
+    return fine.all(-1)
+
+
+def _without_bad_rows(batch: Batch) -> Batch:
+    """Registers do not remember what a row that is not finite says."""
+    if borders.namespace(batch.now.rows) is np and _is_finite(batch):
+        return batch
+    real = _finite_rows(batch)
+    if batch.mask is not None:
+        real = real & borders.as_bool(batch.mask)
+    return batch._replace(mask=real)
+
+
 def _checked(
-    run: _Run, compiled: Compiled, weights: tuple[float, ...], state: Any, batch: Batch
+    compiled: Compiled,
+    weights: tuple[float, ...],
+    state: Any,
+    batch: Batch,
+    action: Array,
 ) -> tuple[Array, State]:
     """Run, and make rows with a feature that is not finite NaN."""
-    now, prev = batch.now.rows, batch.prev.rows
-    # Two products find a bad row cheaply (an overflow only looks again, in vain).
-    if math.isfinite(np.vdot(now, now)) and math.isfinite(np.vdot(prev, prev)):
-        return run(compiled, weights, state, batch)
+    if _is_finite(batch):
+        return _apply_numpy(compiled, weights, state, batch, action)
     with np.errstate(all="ignore"):
-        out, new = run(compiled, weights, state, batch)
-        fine = np.isfinite(now).all(-1) & np.isfinite(prev).all(-1)
-        out[~fine] = np.nan
+        out, new = _apply_numpy(compiled, weights, state, batch, action)
+    out[~_finite_rows(batch)] = np.nan
     return out, new
 
 
@@ -136,9 +201,11 @@ def _masked(
             rows.append(values)
         stack = borders.namespace(out).stack
         return stack(rows), state
-    where = borders.namespace(out).where
-    real = mask.reshape(state.values[0].shape)
-    kept = [where(real, a, b) for a, b in zip(new.values, state.values, strict=True)]
+    xp, before = borders.namespace(out), state.values
+    if xp is not np:
+        before = tuple(xp.as_tensor(value, device=out.device) for value in before)
+    real = mask.reshape(before[0].shape)
+    kept = [xp.where(real, a, b) for a, b in zip(new.values, before, strict=True)]
     return out, RegisterState(new.ended, tuple(kept))
 
 
@@ -156,10 +223,13 @@ def _row(batch: Batch, t: int) -> Batch:
 
 
 def _apply_numpy(
-    compiled: Compiled, weights: tuple[float, ...], state: Any, batch: Batch
+    compiled: Compiled,
+    weights: tuple[float, ...],
+    state: Any,
+    batch: Batch,
+    action: Array,
 ) -> tuple[Array, State]:
     prev, now = batch.prev.rows, batch.now.rows
-    action = _action_columns(compiled, np.asarray(batch.action))
     out = np.empty((*now.shape[:-1], compiled.width))
     if state is None:
         compiled.block(prev, action, now, None, weights, None, out)
@@ -184,33 +254,33 @@ def _block_shape(state: RegisterState, lead: tuple[int, ...]) -> tuple[int, int]
     return (math.prod(lead) // environments, environments)
 
 
-def _apply_numba(
-    compiled: Compiled, weights: tuple[float, ...], state: Any, batch: Batch
-) -> tuple[Array, State]:
+def _run_kernel(
+    compiled: Compiled,
+    weights: tuple[float, ...],
+    state: Any,
+    batch: Batch,
+    action: Array,
+) -> tuple[Designed, State]:
+    """Numba: clamped terms and their sum, and the state after."""
     prev, now = batch.prev.rows, batch.now.rows
-    lead = now.shape[:-1]
-    action = np.asarray(_action_columns(compiled, np.asarray(batch.action)), np.float64)
-    out = np.empty((*lead, compiled.width))
+    lead, width, count = now.shape[:-1], now.shape[-1], compiled.width
+    action = action.astype(np.float64)
+    if len(lead) != 1:
+        prev, now = prev.reshape(-1, width), now.reshape(-1, width)
+        action = action.reshape(-1, action.shape[-1])
+    values = np.empty((len(now), count), np.float32)
+    sums = np.empty(len(now), np.float32)
     if state is None:
-        shape, ended = (1, math.prod(lead)), None
-        starts, memory = _NO_STARTS, _NO_MEMORY
+        starts, memory, ended = _NO_STARTS, _NO_MEMORY, None
     else:
-        shape = _block_shape(state, lead)
         starts, ended = borders.starts(state.ended, batch)
-        starts = np.asarray(starts).reshape(shape)
+        starts = np.asarray(starts).reshape(-1)
         memory = np.stack(state.values, axis=-1)
-    compiled.kernel(
-        prev.reshape(*shape, -1),
-        action.reshape(*shape, -1),
-        now.reshape(*shape, -1),
-        starts,
-        _as_array(weights),
-        memory,
-        out.reshape(*shape, -1),
-    )
-    if state is None:
-        return out, None
-    return out, RegisterState(ended, tuple(memory.T))
+    compiled.kernel(prev, action, now, starts, _as_array(weights), memory, values, sums)
+    if len(lead) != 1:
+        values, sums = values.reshape(*lead, count), sums.reshape(lead)
+    new = None if state is None else RegisterState(ended, tuple(memory.T))
+    return Designed(sums, values), new
 
 
 @lru_cache(maxsize=256)
@@ -218,7 +288,7 @@ def _as_array(weights: tuple[float, ...]) -> Array:
     return np.array(weights, np.float64)
 
 
-_NO_STARTS = np.zeros((1, 1), np.bool_)
+_NO_STARTS = np.zeros(1, np.bool_)
 _NO_MEMORY = np.zeros((0, 0), np.float64)
 
 
@@ -227,13 +297,10 @@ def _apply_torch(
 ) -> tuple[Array, State]:
     import torch
 
-    prev, now = batch.prev.rows, batch.now.rows
-    action = _action_columns(compiled, batch.action)
-    w = torch.as_tensor(weights, dtype=torch.float64, device=now.device)
-    out, state = torch_columns(compiled, w, state, batch._replace(action=action))
-    fine = torch.isfinite(now).all(-1, keepdim=True)
-    fine &= torch.isfinite(prev).all(-1, keepdim=True)
-    return torch.where(fine, out, torch.nan), state
+    device = batch.now.rows.device
+    w = torch.as_tensor(weights, dtype=torch.float64, device=device)
+    out, state = torch_columns(compiled, w, state, batch)
+    return torch.where(_finite_rows(batch)[..., None], out, torch.nan), state
 
 
 def torch_columns(

@@ -103,8 +103,8 @@ class Expr:
 
 
 def const(value: float) -> Expr:
-    """A literal number."""
-    return Expr("const", (), float(value), NUMBER)
+    """A literal number; -0.0 is 0.0, which it equals and would be taken for."""
+    return Expr("const", (), float(value) + 0.0, NUMBER)
 
 
 def number(node: Expr) -> Expr:
@@ -198,7 +198,10 @@ def _print_leaf_or_call(expr: Expr, names: dict[Expr, str]) -> str:
         return "action"
     if op == "index":
         return f"{_print(args[0], 9, names)}[{expr.value}]"
-    inner = ", ".join(_print(arg, 0, names) for arg in args)
+    parts = [_print(arg, 0, names) for arg in args]
+    if op == "where" and args[1].op == args[2].op == "number" and args[1] not in names:
+        parts[1] = f"float({parts[1]})"  # of two flags it would choose a flag
+    inner = ", ".join(parts)
     if op == "vector":
         return f"[{inner}]"
     return f"{op}({inner})"
@@ -217,7 +220,9 @@ def to_source(tree: Tree) -> str:
     names: dict[Expr, str] = {}
     for shared in _shared(tree):
         name = f"x{len(names)}"
-        lines.append(f"    {name} = {_print(shared, 0, names)}")
+        text = _print(shared, 0, names)
+        text = f"float({text})" if shared.op == "number" else text
+        lines.append(f"    {name} = {text}")
         names[shared] = name
     lines.append("    return {")
     for name, expr in tree.terms:

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from guerdon.reward_design.borders import namespace
+from guerdon.reward_design.made import remade
 from guerdon.reward_design.program import State, Transform, total
 from guerdon.types import Array, Batch, Spec
 
 
+@remade
 def chain(*transforms: Transform) -> Transform:
     """Transforms one after the other; the state is a tuple in the same order.
 
@@ -37,6 +39,7 @@ def chain(*transforms: Transform) -> Transform:
     return Transform(init, apply, _tags(transforms))
 
 
+@remade
 def named(**transforms: Transform) -> Transform:
     """``chain`` with names: the state is a dictionary, so parts can be looked up.
 
@@ -57,6 +60,7 @@ def named(**transforms: Transform) -> Transform:
     return Transform(init, apply, _tags(tuple(transforms.values())))
 
 
+@remade
 def scalarize(
     weights: Mapping[str, float] | Sequence[float] | None = None,
 ) -> Transform:

@@ -7,10 +7,12 @@ import math
 import numpy as np
 
 from guerdon.reward_design.borders import namespace
+from guerdon.reward_design.made import remade
 from guerdon.reward_design.program import State, Transform
 from guerdon.types import Array, Batch
 
 
+@remade
 def clip(low: float, high: float) -> Transform:
     """Every number into ``[low, high]``; NaN stays NaN.
 
@@ -31,6 +33,7 @@ def clip(low: float, high: float) -> Transform:
     return Transform(lambda spec: None, apply, frozenset({"monotone"}))
 
 
+@remade
 def scale(factor: float) -> Transform:
     """Every number times ``factor``.
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from guerdon.reward_design.borders import as_bool, namespace
+from guerdon.reward_design.made import remade
 from guerdon.reward_design.program import State, Transform, total
 from guerdon.types import Array, Batch, Spec
 
@@ -14,6 +15,7 @@ PRIOR_COUNT = 1e-4
 """Weight of the initial (mean 0, variance 1), as in Gymnasium and SB3."""
 
 
+@remade
 def running_norm(
     discount: float | None = None,
     epsilon: float = 1e-8,

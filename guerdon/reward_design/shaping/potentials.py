@@ -7,10 +7,12 @@ from collections.abc import Callable
 import numpy as np
 
 from guerdon.reward_design.borders import as_bool, namespace
+from guerdon.reward_design.made import remade
 from guerdon.reward_design.program import State, Transform, total
 from guerdon.types import Array, Batch, Features, Spec
 
 
+@remade
 def potential(
     phi: Callable[[Features], Array], discount: float | None = None
 ) -> Transform:

@@ -8,10 +8,12 @@ from collections.abc import Callable
 import numpy as np
 
 from guerdon.reward_design.borders import as_bool, namespace
+from guerdon.reward_design.made import remade
 from guerdon.reward_design.program import State, Transform
 from guerdon.types import Array, Batch
 
 
+@remade
 def schedule(
     factor: Callable[[Array], Array] | tuple[float, float, int],
 ) -> Transform:

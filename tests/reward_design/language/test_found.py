@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from guerdon.reward_design.language import Rejected, parse, terms
+from guerdon.reward_design.language import Rejected, parse, terms, to_source
+from guerdon.reward_design.language.edit import mutate
 from guerdon.types import Batch, Feature, Features, Spec
 from tests.reward_design.language.conftest import DISCRETE, LAYOUT, random_batch
 
@@ -115,3 +116,35 @@ def test_features_can_be_copied_and_pickled() -> None:
     features = Features(LAYOUT, np.ones((2, LAYOUT.width), np.float32))
     for again in (copy.deepcopy(features), pickle.loads(pickle.dumps(features))):
         np.testing.assert_array_equal(again.rows, features.rows)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "where(now.open, float(prev.open), float(now.carrying))",
+        "where(now.open, float(now.x > 1 and now.open), float(now.x > 1 and now.open) "
+        "* 1.0) + where(now.open, float(now.x > 1 and now.open), float(prev.open))",
+    ],
+)
+def test_flags_that_are_chosen_as_numbers_can_be_written_down(
+    expression: str,
+) -> None:
+    tree = parse(f"{HEAD}    return {{'x': {expression}}}\n", LAYOUT, DISCRETE)
+    assert parse(to_source(tree), LAYOUT, DISCRETE) == tree
+
+
+def test_a_choice_that_a_mutation_made_idle_can_be_written_down() -> None:
+    text = f"{HEAD}    return {{'x': where(now.open, now.x, now.distance)}}\n"
+    tree = parse(text, LAYOUT, DISCRETE)
+    texts = set()
+    for seed in range(60):
+        changed = mutate(tree, np.random.default_rng(seed)).tree
+        assert parse(to_source(changed), LAYOUT, DISCRETE) == changed
+        texts.add(to_source(changed))
+    assert any('"x": now.x,' in found for found in texts)  # x took distance's place
+
+
+def test_a_name_of_a_loop_takes_the_place_of_a_dictionary() -> None:
+    lines = "    d = {'x': now.x}\n    for d in now.velocity: pass\n    return d\n"
+    tree = parse(HEAD + lines, LAYOUT, DISCRETE)
+    assert "now.velocity[2]" in str(tree)
