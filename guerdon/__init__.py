@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from guerdon.envs.registration import register_all
 
 if TYPE_CHECKING:
-    from guerdon.envs.checker import check_task
     from guerdon.envs.custom import task_from_env
     from guerdon.envs.table import load_task, make, tasks
     from guerdon.envs.task import ReferenceReward, Task
     from guerdon.reward_design.adapters.gym import RewardWrapper, VectorRewardWrapper
     from guerdon.reward_design.adapters.sb3 import RewardVecEnv
+    from guerdon.reward_design.checker import check_task
     from guerdon.reward_design.language import parse, terms
     from guerdon.reward_design.program import RewardProgram, program
     from guerdon.reward_design.reference import reward_for
@@ -50,7 +50,7 @@ _PUBLIC = {
     "RunConfig": "guerdon.run",
     "Task": "guerdon.envs.task",
     "VectorRewardWrapper": "guerdon.reward_design.adapters.gym",
-    "check_task": "guerdon.envs.checker",
+    "check_task": "guerdon.reward_design.checker",
     "load_task": "guerdon.envs.table",
     "make": "guerdon.envs.table",
     "parse": "guerdon.reward_design.language",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 
@@ -28,3 +29,13 @@ def require(module: str, extra: str) -> ModuleType:
             f"{module} is not installed; it comes with the extra {extra!r}: "
             f"pip install 'guerdon[{extra}]'"
         ) from error
+
+
+def require_installed(module: str, extra: str) -> None:
+    """Refuse like ``require``, but without importing what is heavy.
+
+    Raises:
+        MissingExtra: names the module, the extra and the command to install it.
+    """
+    if importlib.util.find_spec(module) is None:
+        require(module, extra)

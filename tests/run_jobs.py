@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +39,33 @@ def train(payload: bytes, folder: Path, progress: Progress) -> bytes:
     # Jobs do not finish in the order in which they were begun.
     time.sleep(hashlib.sha256(payload).digest()[0] / 255 * 0.1)
     return outcome_to_json(_result(job, digest[1] / 255, folder)).encode()
+
+
+def train_on_a_full_disk(payload: bytes, folder: Path, progress: Progress) -> bytes:
+    """The fourth training and all after it find no room."""
+    if len((folder / LOG).read_text().split() if (folder / LOG).exists() else ()) > 2:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "w.npz"))
+    return train(payload, folder, progress)
+
+
+def crash(payload: bytes, folder: Path, progress: Progress) -> bytes:
+    """Every training crashes in the same line, with a text of its own."""
+    job = TrainingJob.from_json(payload)
+    reason = f"RuntimeError: step {job.key[:4]} (env.py:9, step)"
+    return outcome_to_json(Failure("crashed", reason)).encode()
+
+
+def crash_candidates(payload: bytes, folder: Path, progress: Progress) -> bytes:
+    """Every program crashes, and the baseline trains."""
+    job = TrainingJob.from_json(payload)
+    return (train if job.reward == "sparse" else crash)(payload, folder, progress)
+
+
+def endless(payload: bytes, folder: Path, progress: Progress) -> bytes:
+    """A result whose true score is no number."""
+    job = TrainingJob.from_json(payload)
+    result = replace(_result(job, 0.5, folder), fitness=(0.5, float("nan")))
+    return outcome_to_json(result).encode()
 
 
 def fail(payload: bytes, folder: Path, progress: Progress) -> bytes:

@@ -48,7 +48,9 @@ class Model:
     One in five is broken, and one in five is refused without a second try.
     """
 
-    def __init__(self, usage: tuple[int, int] = (7, 3), polite: bool = True) -> None:
+    def __init__(
+        self, usage: tuple[int, int] = (1500, 60), polite: bool = True
+    ) -> None:
         self.server = FakeServer()
         self.server.decide = self.decide
         self.usage, self.polite = usage, polite
@@ -62,7 +64,7 @@ class Model:
     def decide(self, body: dict[str, Any]) -> Reply:
         messages = json.dumps(body["messages"], sort_keys=True)
         if len(body["messages"]) == 1:  # the question whether it knows grammars
-            return Reply(completion("no", usage=(0, 0)))
+            return Reply({"error": {"message": "what is a grammar?"}}, 400)
         self.asked.append(
             hashlib.sha256(f"{messages}{body['seed']}".encode()).hexdigest()
         )
@@ -254,8 +256,8 @@ def test_a_model_behind_http_and_the_operators_search_together(
     assert len(answers) == len(model.asked) == summary["calls"]["ok"] > 2
     assert len(set(model.asked)) == len(model.asked)
     assert summary["tokens"] == {
-        "prompt": 7 * len(answers),
-        "completion": 3 * len(answers),
+        "prompt": 1500 * len(answers),
+        "completion": 60 * len(answers),
     }
     by_model = [c for c in found["candidates"] if c.operator.startswith("model_")]
     assert summary["by_origin"]["model"]["candidates"] == len(by_model) >= 2
@@ -446,15 +448,25 @@ def test_a_run_in_which_everything_fails_ends_with_a_report(tmp_path: Path) -> N
     assert run_search(SMALL, tmp_path) == summary
 
 
-def test_rewards_that_are_not_numbers_fail_their_candidates_and_not_the_run(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("NAN_REWARD", "Countdown: the environment's reward in step 3 .* is nan"),
+        ("NAN_FITNESS", "Countdown: the fitness of logged episode 0 is nan"),
+        (
+            "RAISES",
+            "Countdown: random play broke off in episode 0: RuntimeError: the "
+            r"simulator fell over \(countdown_task.py:\d+, step\)",
+        ),
+    ],
+)
+def test_a_task_that_gives_no_numbers_in_random_play_is_refused_before_any_training(
+    tmp_path: Path, name: str, words: str
 ) -> None:
-    task = "tests.agents.countdown_task:NAN_REWARD"
-    config = replace(SMALL, task=task, candidates=2, rounds=1, seeds=1)
-    summary = run_search(config, tmp_path, Resources(workers=2))
-    assert summary["failures"] == {"non_finite": 2}
-    assert summary["winner"] is None
-    assert (tmp_path / "report.html").exists()
+    config = replace(SMALL, task=f"tests.agents.countdown_task:{name}")
+    with pytest.raises(ValueError, match=words):
+        run_search(config, tmp_path, FAKE)
+    assert begun(tmp_path) == []
 
 
 # --- folders and names that are wrong -----------------------------------------------

@@ -13,6 +13,10 @@ from guerdon.envs.task import Task
 Env = gym.Env[Any, Any]
 
 
+class NonFinite(ValueError):
+    """A number that no agent can learn from, or that is no score."""
+
+
 def make_env(task: Task) -> Env:
     """One environment with an observation that a network can read.
 

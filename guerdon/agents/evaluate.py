@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
-import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from zipfile import BadZipFile
 
 import numpy as np
 
-from guerdon.agents.environments import Env, make_env
+from guerdon.agents.environments import Env, NonFinite, make_env
+from guerdon.checks import integer
 from guerdon.envs.task import Task
+from guerdon.faults import whole_file
 from guerdon.types import Episode
 
 SLOTS = 64
 """Environments in lock-step; more of them save calls of the policy, not steps."""
+
+
+_ARRAYS = (
+    *("features", "action", "reward"),
+    *("length", "terminated", "truncated", "fitness", "success"),
+)
 
 
 class Policy(Protocol):
@@ -102,12 +111,11 @@ def evaluate(
         record: number of episodes, from the first, that are returned in full.
 
     Raises:
-        ValueError: for a count or seed out of range, or a score that is not finite.
+        ValueError: for a count or seed out of range.
+        TypeError: for a count or seed that is no whole number.
+        NonFinite: for a score or a reward of the environment that is not finite.
     """
-    if episodes < 1 or seed < 0:
-        raise ValueError(
-            f"evaluate: expected episodes >= 1 and seed >= 0, got {episodes}, {seed}"
-        )
+    episodes, seed = integer("episodes", episodes, 1), integer("seed", seed)
     rng = np.random.default_rng(seed)
     waiting = list(range(episodes - 1, -1, -1))
     envs = [make_env(task) for _ in range(min(SLOTS, episodes))]
@@ -154,6 +162,11 @@ def _step(
     observation, reward, terminated, truncated, info = run.env.step(action)
     run.observation = observation
     run.steps += 1
+    if not math.isfinite(reward):
+        raise NonFinite(
+            f"the environment's reward in step {run.steps} of evaluation episode "
+            f"{run.index} is {reward}; expected a finite number"
+        )
     if run.index < record:
         run.features.append(np.array(info["features"], np.float32))
         run.actions.append(np.array(action))
@@ -186,7 +199,7 @@ def _collect(
         i for i, score in zip(order, fitness, strict=True) if not math.isfinite(score)
     ]
     if bad:
-        raise ValueError(
+        raise NonFinite(
             f"{task.id}: the fitness of evaluation episode {bad[0]} is "
             f"{fitness[bad[0]]}; expected a finite number"
         )
@@ -211,11 +224,11 @@ def save_episodes(path: Path, episodes: tuple[Episode, ...]) -> None:
 
     Raises:
         ValueError: when there is no episode.
+        OSError: when it cannot be written.
     """
     if not episodes:
         raise ValueError("save_episodes: expected at least one episode, got none")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
+    with whole_file(path) as partial, partial.open("wb") as file:
         np.savez_compressed(
             file,
             features=np.concatenate([e.features for e in episodes]),
@@ -227,17 +240,21 @@ def save_episodes(path: Path, episodes: tuple[Episode, ...]) -> None:
             fitness=np.array([e.info["fitness"] for e in episodes]),
             success=np.array([e.info["success"] for e in episodes]),
         )
-    os.replace(partial, path)
 
 
 def load_episodes(path: Path, task: Task) -> tuple[Episode, ...]:
     """Read what ``save_episodes`` wrote.
 
     Raises:
-        ValueError: when the rows are not as wide as the task's features.
+        ValueError: when the file is damaged, or its rows are not as wide as the task's
+            features.
     """
-    with np.load(path, allow_pickle=False) as arrays:
-        data = {name: arrays[name] for name in arrays.files}
+    try:
+        # A damaged file that NumPy opened itself would stay open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            data = {name: arrays[name] for name in _ARRAYS}
+    except (BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: expected recorded episodes, got {error}") from None
     if data["features"].shape[-1] != task.layout.width:
         raise ValueError(
             f"{path.name}: expected {task.layout.width} feature columns for "

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from gymnasium import spaces
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.sac.policies import SACPolicy
@@ -23,9 +23,16 @@ from guerdon.agents.recipes import Recipe
 from guerdon.agents.training import TrainingJob
 from guerdon.envs.table import load_task
 from guerdon.envs.task import Task
+from guerdon.faults import whole_file
 
 FORMAT = "guerdon-policy-1"
 """Name of the file format; the number grows when its reading changes."""
+
+_MAX_HEADER = 1 << 20
+"""Bytes that the header of a policy's file may take."""
+
+_OF_SB3 = {"epsilon": 1e-8, "limit": 10.0}
+"""What ``VecNormalize`` adds to a variance, and where it cuts observations off."""
 
 _ALIAS = "features_extractor."
 """SB3 registers an extractor of its own per head a second time under this name."""
@@ -127,7 +134,18 @@ def save_policy(
         policy: network and observation statistics.
         job: the training that made it.
         recipe: the hyper-parameters that the network was built from.
+
+    Raises:
+        OSError: when it cannot be written.
     """
+    # The library writes files too, but reports a full disk in words of its own.
+    data = policy_bytes(policy, job, recipe)
+    with whole_file(path) as partial:
+        partial.write_bytes(data)
+
+
+def policy_bytes(policy: TorchPolicy, job: TrainingJob, recipe: Recipe) -> bytes:
+    """A policy in the format of its file; see ``save_policy``."""
     weights = _acting_part(policy.network).state_dict()
     apart = any(name.startswith(f"pi_{_ALIAS}") for name in weights)
     tensors = {
@@ -135,10 +153,12 @@ def save_policy(
         for name, value in weights.items()
         if not (apart and name.startswith(_ALIAS))
     }
+    network = policy.network
     header: dict[str, Any] = {
         "format": FORMAT,
         "job": json.loads(job.to_json()),
         "recipe": asdict(recipe),
+        "spaces": _spaces(network.observation_space, network.action_space),
         "normalizer": None,
     }
     if policy.normalizer is not None:
@@ -148,9 +168,52 @@ def save_policy(
             "epsilon": policy.normalizer.epsilon,
             "limit": policy.normalizer.limit,
         }
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    save_file(tensors, partial, metadata={"guerdon": json.dumps(header)})
-    os.replace(partial, path)
+    return save(tensors, metadata={"guerdon": json.dumps(header)})
+
+
+def claimed_policy(data: bytes, task: Task, recipe: Recipe) -> TorchPolicy:
+    """A policy from bytes that nobody vouches for; nothing they say is believed.
+
+    The network is the recipe's own, and the bytes may only fill in its numbers.
+
+    Args:
+        data: safetensors, as ``policy_bytes`` gives them; their header is ignored.
+        task: gives the shapes of the network.
+        recipe: gives its layers.
+
+    Raises:
+        ValueError: for anything but finite numbers of the right shapes and names.
+    """
+    network = _network(task, recipe)
+    own = _acting_part(network).state_dict()
+    expected = {f"network.{name}": value for name, value in own.items()}
+    if recipe.normalize_observation:
+        shape = network.observation_space.shape or ()
+        statistics = torch.zeros(shape, dtype=torch.float64)
+        expected |= {f"normalizer.{name}": statistics for name in ("mean", "var")}
+    most = sum(value.nbytes for value in expected.values()) + _MAX_HEADER
+    if len(data) > most:
+        raise ValueError(f"weights: expected at most {most} bytes, got {len(data)}")
+    try:
+        tensors = load(data)
+    except SafetensorError as error:
+        raise ValueError(f"weights: no safetensors ({error})") from None
+    for name, value in tensors.items():
+        wanted = expected.get(name)
+        if wanted is None or (value.shape, value.dtype) != (wanted.shape, wanted.dtype):
+            raise ValueError(f"weights: unexpected tensor {name[:80]!r}")
+        if not torch.isfinite(value).all():
+            raise ValueError(f"weights: {name[:80]!r} is not finite")
+    _load_weights(Path("weights"), network, tensors, task.id)
+    network.set_training_mode(False)
+    if not recipe.normalize_observation:
+        return TorchPolicy(network)
+    if any(name not in tensors for name in ("normalizer.mean", "normalizer.var")):
+        raise ValueError("weights: the observation statistics are missing")
+    mean, var = (tensors[f"normalizer.{name}"].numpy() for name in ("mean", "var"))
+    if (var < 0).any():
+        raise ValueError("weights: a variance is negative")
+    return TorchPolicy(network, Normalizer(mean, var, **_OF_SB3))
 
 
 def load_policy(path: Path, task: Task | None = None) -> TorchPolicy:
@@ -161,7 +224,8 @@ def load_policy(path: Path, task: Task | None = None) -> TorchPolicy:
         task: gives the shapes of the network; None for the task of the policy's job.
 
     Raises:
-        ValueError: for a file of another format, or weights that do not fit the task.
+        ValueError: for a file of another format, or weights that do not fit the task;
+            says which observations and actions they were trained for.
     """
     with safe_open(path, framework="pt") as file:
         header = json.loads((file.metadata() or {}).get("guerdon", "{}"))
@@ -174,8 +238,12 @@ def load_policy(path: Path, task: Task | None = None) -> TorchPolicy:
     recipe = Recipe(
         **header["recipe"] | {"net_arch": tuple(header["recipe"]["net_arch"])}
     )
-    network = _network(task or load_task(header["job"]["task"]), recipe)
-    _load_weights(path, network, tensors)
+    if task is None:
+        task = load_task(header["job"]["task"])
+    network = _network(task, recipe)
+    _require_same_spaces(path, header, task, network)
+    trained = str(header["job"]["task"])
+    _load_weights(path, network, tensors, f"{trained}, and this is {task.id}")
     network.set_training_mode(False)
     if header["normalizer"] is None:
         return TorchPolicy(network)
@@ -198,8 +266,32 @@ def _network(task: Task, recipe: Recipe) -> BasePolicy:
         env.close()  # type: ignore[no-untyped-call]
 
 
+def _spaces(observation: spaces.Space[Any], action: spaces.Space[Any]) -> list[str]:
+    """What a network takes and gives, for people and for comparing."""
+    chosen = (
+        f"{action.n} choices"
+        if isinstance(action, spaces.Discrete)
+        else f"actions of shape {action.shape}"
+    )
+    return [f"observations of shape {observation.shape}", chosen]
+
+
+def _require_same_spaces(
+    path: Path, header: dict[str, Any], task: Task, network: BasePolicy
+) -> None:
+    """Refuse a network that sees or does something else than a task's agent."""
+    asked = _spaces(network.observation_space, network.action_space)
+    trained = header.get("spaces")
+    if trained is not None and list(trained) != asked:
+        raise ValueError(
+            f"{path.name}: weights do not fit: they were trained on "
+            f"{header['job']['task']} for {' and '.join(map(str, trained))}; "
+            f"{task.id} has {' and '.join(asked)}"
+        )
+
+
 def _load_weights(
-    path: Path, network: BasePolicy, tensors: dict[str, torch.Tensor]
+    path: Path, network: BasePolicy, tensors: dict[str, torch.Tensor], tasks: str
 ) -> None:
     weights = {
         name.removeprefix("network."): value
@@ -211,9 +303,12 @@ def _load_weights(
             weights, strict=False
         )
     except RuntimeError as error:
-        raise ValueError(f"{path.name}: weights do not fit: {error}") from error
+        raise ValueError(
+            f"{path.name}: weights do not fit: they are of {tasks}: {error}"
+        ) from error
     missing = [name for name in missing if not name.startswith(_ALIAS)]
     if missing or unexpected:
         raise ValueError(
-            f"{path.name}: weights do not fit: missing {missing}, unknown {unexpected}"
+            f"{path.name}: weights do not fit: they are of {tasks}: missing {missing}, "
+            f"unknown {unexpected}"
         )

@@ -95,6 +95,14 @@ class Recipe:
                 f"recipe learning_rate: expected above 0, got {self.learning_rate}"
             )
 
+    def whole_steps(self, steps: int) -> int:
+        """Environment steps of a training that asks for ``steps``: never fewer.
+
+        PPO learns after whole rollouts, SAC after each ``train_freq``.
+        """
+        unit = self.n_envs * (self.n_steps if self.algo == "ppo" else self.train_freq)
+        return -(-steps // unit) * unit
+
 
 _SCALE = "reward normalisation added, because a designed reward has no fixed scale"
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +42,7 @@ from guerdon.agents.vector import (
 )
 from guerdon.envs.table import load_task
 from guerdon.envs.task import Task
+from guerdon.faults import blame, machine_fault
 from guerdon.reward_design.adapters.sb3 import RewardVecEnv
 from guerdon.reward_design.language import Rejected
 from guerdon.reward_design.program import RewardProgram
@@ -52,9 +53,6 @@ Progress = Callable[[float], None]
 """Told the finished share of a training, 0 to 1, a few times a second."""
 
 PROGRESS_SECONDS = 0.25
-
-REASON_LENGTH = 500
-"""Characters of an error that a failure quotes; torch prints whole tensors."""
 
 NEVER = 2**62
 """A logging interval that no training reaches."""
@@ -112,6 +110,11 @@ class CurveRecorder(BaseCallback):
     def _add(self, info: dict[str, Any], length: int) -> None:
         done = (self.num_timesteps - 1) * CURVE_POINTS // self._steps
         window = min(done, CURVE_POINTS - 1)
+        if not math.isfinite(info["fitness"]):
+            raise NonFinite(
+                f"the fitness of an episode in training is {info['fitness']}; expected "
+                "a finite number"
+            )
         self._counts[window] += 1
         terms = info["episode_terms"]
         self._sums[window] += (
@@ -170,8 +173,9 @@ def train(
 ) -> Outcome:
     """Train an agent on a designed reward and evaluate it by the true score.
 
-    The same job gives the same result on the same machine. The process keeps one
-    torch thread, which networks of this size prefer.
+    The same job gives the same result on the same machine. The steps are rounded up to
+    whole rollouts before anything else depends on them; the result says how many they
+    were. The process keeps one torch thread, which networks of this size prefer.
 
     Args:
         job: what to train.
@@ -181,8 +185,12 @@ def train(
             the agent is evaluated as it is.
 
     Returns:
-        The result, or the failure of the candidate: a reward that does not compile
-        or is not finite, an environment that raises.
+        The result, or the failure of the candidate: a reward that does not compile, a
+        reward or true score that is not finite, an environment that raises.
+
+    Raises:
+        OSError: for what the machine could not do, such as writing to a full disk; it
+            is no candidate's failure.
     """
     torch.set_num_threads(1)
     try:
@@ -196,14 +204,10 @@ def train(
     except NonFinite as error:
         return Failure("non_finite", str(error))
     except Exception as error:
-        return Failure("crashed", _where(error))
-
-
-def _where(error: Exception) -> str:
-    """An error in a line or two, with the place that raised it."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(frame.filename).name}:{frame.lineno}, {frame.name}"
-    return f"{type(error).__name__}: {str(error)[:REASON_LENGTH]} ({place})"
+        fault = machine_fault(error, folder)
+        if fault is not None:
+            raise fault from error
+        return Failure("crashed", blame(error))
 
 
 def run_job(payload: bytes, folder: Path, progress: Progress) -> bytes:
@@ -224,13 +228,14 @@ def _train(
     wall, cpu = time.perf_counter(), time.process_time()
     venv = training_env(task, recipe, program)
     try:
-        total = whole_steps(recipe, job.steps)
+        total = recipe.whole_steps(job.steps)
         span = task.horizon * recipe.n_envs
         recorder = CurveRecorder(total, program.names, span, progress, should_stop)
-        model = make_model(recipe, venv, job.steps, job.seed)
+        model = make_model(recipe, venv, total, job.seed)
         # SB3's own logger would leave a folder in the temporary directory every time.
         model.set_logger(Logger(None, []))
-        model.learn(job.steps, callback=recorder, log_interval=NEVER)
+        # With fewer, a rate that falls to zero would fall below it in the last rollout.
+        model.learn(total, callback=recorder, log_interval=NEVER)
         normalised = venv if isinstance(venv, VecNormalize) else None
         policy = frozen_policy(model.policy, normalised)
         trained = time.perf_counter() - wall
@@ -288,15 +293,6 @@ def training_env(task: Task, recipe: Recipe, program: RewardProgram) -> VecEnv:
             gamma=recipe.discount,
         )
     return venv
-
-
-def whole_steps(recipe: Recipe, steps: int) -> int:
-    """Environment steps of a training that asks for ``steps``.
-
-    PPO learns after whole rollouts, SAC after each ``train_freq``.
-    """
-    unit = recipe.n_steps if recipe.algo == "ppo" else recipe.train_freq
-    return -(-steps // (recipe.n_envs * unit)) * recipe.n_envs * unit
 
 
 def make_model(recipe: Recipe, venv: VecEnv, steps: int, seed: int) -> BaseAlgorithm:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self, get_args
 
+from guerdon.checks import MOST, integer
 from guerdon.types import Failure, FailureKind
 
 EVALUATION_SEED = 1_000_000
@@ -15,6 +17,11 @@ EVALUATION_SEED = 1_000_000
 
 CURVE_POINTS = 20
 """Windows of a training curve."""
+
+MOST_SEED = 2**31 - 1
+"""Largest seed; the generators that SB3 seeds take 32 bits."""
+
+_SEEDS = ("seed", "eval_seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +31,8 @@ class TrainingJob:
     Args:
         task: id of a task, or ``module:object``.
         reward: ``"sparse"``, ``"human"`` or the text of a reward program.
-        steps: environment steps; rounded up to whole rollouts.
-        seed: seed of weights, environments and exploration.
+        steps: environment steps; rounded up to whole rollouts by the training.
+        seed: seed of weights, environments and exploration, below 2^31.
         base: ``"sparse"`` adds the task's sparse reward to a program's terms.
         algo: ``"ppo"``, ``"sac"`` or None for the task's own recipe.
         eval_episodes: episodes of the trusted evaluation afterwards.
@@ -33,7 +40,8 @@ class TrainingJob:
         record_episodes: evaluation episodes whose features are kept for the bank.
 
     Raises:
-        ValueError: for an unknown base or algorithm, or a count below its least.
+        ValueError: for an unknown base or algorithm, or a number out of bounds.
+        TypeError: for a count that is no whole number, or a name that is no text.
     """
 
     task: str
@@ -51,12 +59,16 @@ class TrainingJob:
             raise ValueError(f"base: expected 'sparse' or 'none', got {self.base!r}")
         if self.algo not in (None, "ppo", "sac"):
             raise ValueError(f"algo: expected 'ppo' or 'sac', got {self.algo!r}")
-        least = {"steps": 1, "seed": 0, "eval_episodes": 1, "eval_seed": 0}
-        for name, low in (least | {"record_episodes": 0}).items():
-            if getattr(self, name) < low:
-                raise ValueError(
-                    f"{name}: expected at least {low}, got {getattr(self, name)}"
+        for name in ("task", "reward"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(
+                    f"{name}: expected text, got {type(getattr(self, name)).__name__}"
                 )
+        least = {"steps": 1, "eval_episodes": 1, "record_episodes": 0}
+        for name, low in (least | dict.fromkeys(_SEEDS, 0)).items():
+            most = MOST_SEED if name in _SEEDS else MOST
+            number = integer(name, getattr(self, name), low, most)
+            object.__setattr__(self, name, number)
 
     def to_json(self) -> str:
         """Canonical JSON: equal jobs give equal text."""
@@ -172,27 +184,75 @@ class TrainingResult:
         values = _record(text, cls)
         for name in ("fitness", "success", "length"):
             values[name] = tuple(values[name])
+        scores = values["fitness"]
+        if not (0 < len(scores) == len(values["success"]) == len(values["length"])):
+            raise ValueError("expected fitness, success and length of each episode")
+        if any(isinstance(s, bool) or not isinstance(s, int | float) for s in scores):
+            raise ValueError("expected a number as the fitness of each episode")
         return cls(**values | {"curve": Curve.from_dict(values["curve"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """The machine could not do a training, which says nothing about the candidate.
+
+    It is never journaled: when the disk has room again, the training is simply done.
+    """
+
+    number: int
+    """The system's ``errno``."""
+    text: str
+    """What is the matter and what helps."""
+    file: str | None = None
+
+    @classmethod
+    def of(cls, fault: OSError) -> Self:
+        """The trouble that ``guerdon.faults.machine_fault`` has worded."""
+        file = None if fault.filename is None else str(fault.filename)
+        return cls(fault.errno or 0, str(fault.strerror or fault), file)
+
+    def error(self) -> OSError:
+        """The error again, to be raised."""
+        return OSError(self.number, self.text, self.file)
 
 
 Outcome = TrainingResult | Failure
 """A training either gives a result or says why not; never a made-up number."""
 
 
-def outcome_to_json(outcome: Outcome) -> str:
-    """A result or a failure as JSON."""
+def not_finite(outcome: Outcome) -> Failure | None:
+    """The failure of a result with a true score that is no number, else None."""
+    if isinstance(outcome, TrainingResult):
+        for i, score in enumerate(outcome.fitness):
+            if not math.isfinite(score):
+                return Failure(
+                    "non_finite",
+                    f"the fitness of evaluation episode {i} is {score}; expected a "
+                    "finite number",
+                )
+    return None
+
+
+def outcome_to_json(outcome: Outcome | Trouble) -> str:
+    """A result, a failure or the machine's trouble as JSON."""
+    if isinstance(outcome, Trouble):
+        return json.dumps({"trouble": asdict(outcome)}, sort_keys=True)
     if isinstance(outcome, Failure):
         return json.dumps({"failure": asdict(outcome)}, sort_keys=True)
     return outcome.to_json()
 
 
-def outcome_from_json(text: str | bytes) -> Outcome:
+def outcome_from_json(text: str | bytes) -> Outcome | Trouble:
     """What ``outcome_to_json`` wrote.
 
     Raises:
-        ValueError: when the text is neither a result nor a failure.
+        ValueError: when the text is none of the three.
     """
     values = json.loads(text)
+    if isinstance(values, dict) and "trouble" in values:
+        trouble = _checked(values["trouble"], Trouble)
+        integer("number", trouble["number"])
+        return Trouble(**trouble | {"text": str(trouble["text"])})
     if not isinstance(values, dict) or "failure" not in values:
         return TrainingResult.from_json(text)
     failure = _checked(values["failure"], Failure)

@@ -8,11 +8,13 @@ import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from guerdon.agents.environments import make_env
+from guerdon.agents.environments import NonFinite, make_env
 from guerdon.agents.recipes import Recipe
 from guerdon.envs.task import Task
 from guerdon.reward_design.program import Designed, RewardProgram, State
 from guerdon.types import Batch
+
+__all__ = ["NonFinite", "ObservationGuard", "TaskVecEnv", "finite_program"]
 
 
 class TaskVecEnv(DummyVecEnv):
@@ -47,10 +49,6 @@ class TaskVecEnv(DummyVecEnv):
             self.buf_dones[i] = done
             infos.append(info)
         return rows.copy(), self.buf_rews.copy(), self.buf_dones.copy(), infos
-
-
-class NonFinite(Exception):
-    """A number that no agent can learn from."""
 
 
 def finite_program(program: RewardProgram) -> RewardProgram:

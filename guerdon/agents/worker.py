@@ -13,7 +13,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from guerdon.agents.training import outcome_to_json
+from guerdon.agents.training import Trouble, outcome_to_json
+from guerdon.faults import machine_fault
 from guerdon.types import Failure
 
 MAX_ANSWER = 8 * 2**20
@@ -31,14 +32,13 @@ def serve(connection: Connection, function: str, folder: str, stderr: str) -> No
 
     Args:
         connection: gives the job and takes messages: ``P`` and a share of progress,
-            or ``R`` and the answer.
+            or ``R`` and the answer, which may be the machine's trouble.
         function: ``module:name`` of the job function.
         folder: where the job writes its files.
         stderr: file that takes everything that is printed.
     """
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _print_to(stderr)
     _die_with_server()
     payload = connection.recv_bytes()
     threading.Thread(target=_watch, args=(connection,), daemon=True).start()
@@ -46,10 +46,16 @@ def serve(connection: Connection, function: str, folder: str, stderr: str) -> No
     def progress(share: float) -> None:
         connection.send_bytes(b"P%.4f" % share)
 
-    module, _, name = function.partition(":")
-    answer = getattr(importlib.import_module(module), name)(
-        payload, Path(folder), progress
-    )
+    try:
+        _print_to(stderr)
+        module, _, name = function.partition(":")
+        job = getattr(importlib.import_module(module), name)
+        answer = job(payload, Path(folder), progress)
+    except Exception as error:
+        fault = machine_fault(error, Path(folder))
+        if fault is None:
+            raise
+        answer = outcome_to_json(Trouble.of(fault)).encode()
     if len(answer) > MAX_ANSWER:
         reason = f"answer of {len(answer)} bytes; the limit is {MAX_ANSWER}"
         answer = outcome_to_json(Failure("crashed", reason)).encode()

@@ -5,6 +5,10 @@ loaded, as the leader of its own process group. Jobs and answers are JSON over a
 pipe; weights and recordings are files in the run folder. Nothing is unpickled from
 a worker.
 
+What the machine could not do (a full disk, no process to be had) comes back as
+``Trouble`` and is nobody's failure. A worker that a signal killed, or that ran out of
+memory, is tried once more after what waits already; killed again, the job has crashed.
+
 A worker dies with its whole process group: at its deadline, when the pool closes,
 and when the controller disappears. For the last case it watches the pipe, whose
 other end only the controller holds; should the interpreter be stuck in foreign
@@ -16,6 +20,8 @@ As with every use of ``multiprocessing``, a script that makes a pool needs
 
 from __future__ import annotations
 
+import errno
+import itertools
 import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
@@ -26,25 +32,30 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from guerdon.agents.child import Child, Killed, epitaph
+from guerdon.agents.child import serialised as _multiprocessing
 from guerdon.agents.training import (
     Outcome,
     TrainingJob,
     TrainingResult,
+    Trouble,
+    not_finite,
     outcome_from_json,
 )
-from guerdon.agents.worker import MAX_ANSWER, serve
+from guerdon.agents.worker import MAX_ANSWER
+from guerdon.checks import integer
+from guerdon.faults import machine_fault
 from guerdon.types import Failure
 
 JOB_FUNCTION = "guerdon.agents.sb3:run_job"
 """``module:name`` of ``(payload, folder, progress) -> answer``, bytes in and out."""
 
-STDERR_TAIL = 2000
-"""Bytes of a dead worker's stderr that its failure shows."""
+_FIRST, _NEXT, _RETRY, _LAST = range(4)
+"""Ranks in the queue."""
 
 _PASSED = (
     *("PATH", "HOME", "USER", "LANG", "LC_", "TZ", "TMP", "TEMP", "XDG_", "GUERDON_"),
@@ -57,80 +68,6 @@ _PASSED = (
 _SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-# multiprocessing reads a dead child's exit code from a pipe that every ``start``
-# polls for all children, so no two threads may do either at once.
-_multiprocessing = threading.Lock()
-
-
-class _Child:
-    """A worker process and what the controller does to it."""
-
-    def __init__(self, function: str, folder: Path, stderr: Path) -> None:
-        context = multiprocessing.get_context("forkserver")
-        self.connection: Connection
-        self.connection, theirs = context.Pipe()
-        self._process = context.Process(
-            target=serve,
-            args=(theirs, function, str(folder), str(stderr)),
-            name="guerdon-worker",
-            daemon=True,
-        )
-        try:
-            with _multiprocessing:
-                self._process.start()
-        except BaseException:
-            self.connection.close()
-            raise
-        finally:
-            theirs.close()
-        self._killing = threading.Lock()
-        self._gone = False
-
-    def next_message(self) -> bytes:
-        """The next message; EOFError when the worker is dead.
-
-        A grandchild may hold the pipe open, so the process itself is watched too.
-        """
-        ready = wait([self.connection, self._process.sentinel])
-        if self.connection not in ready:
-            raise EOFError
-        return self.connection.recv_bytes(MAX_ANSWER + 1)
-
-    def kill(self) -> None:
-        """Kill the whole process group; harmless when it is gone.
-
-        A live worker proves that its process id is still its own. After its death
-        the id may belong to a stranger if a process of that id exists; if there is
-        none, a group of that id can only be what the worker left behind.
-        """
-        with self._killing:
-            if self._gone:
-                return
-            pid = self._process.pid
-            if pid is None:
-                return
-            dead = bool(wait([self._process.sentinel], timeout=0))
-            if dead and Path(f"/proc/{pid}").exists():
-                return
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
-            if not dead:
-                # It may not have reached its own group yet.
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-
-    def reap(self) -> int | None:
-        """Kill what is left, and give the exit code; negative for a signal."""
-        self.kill()
-        wait([self._process.sentinel], timeout=10)
-        with self._killing, _multiprocessing:
-            self._gone = True
-            code = self._process.exitcode
-            if code is not None:
-                self._process.close()
-        self.connection.close()
-        return code
 
 
 class WorkerPool:
@@ -146,6 +83,8 @@ class WorkerPool:
 
     Raises:
         ValueError: for fewer than one worker or a deadline that is not positive.
+        TypeError: for a number of workers that is no whole number.
+        OSError: when the folder cannot be made.
     """
 
     def __init__(
@@ -156,20 +95,23 @@ class WorkerPool:
         *,
         function: str = JOB_FUNCTION,
     ) -> None:
-        if workers < 1:
-            raise ValueError(f"workers: expected at least 1, got {workers}")
+        workers = integer("workers", workers, 1)
         if not deadline_s > 0:
             raise ValueError(f"deadline_s: expected more than 0, got {deadline_s}")
         run_dir.mkdir(parents=True, exist_ok=True)
-        self._deadline = deadline_s
+        self._deadline = min(deadline_s, threading.TIMEOUT_MAX)
         self._folder = run_dir.resolve()
         self._function = function
-        self._waiting: queue.SimpleQueue[TrainingJob | None] = queue.SimpleQueue()
-        self._finished: queue.SimpleQueue[tuple[TrainingJob, Outcome]]
+        # By rank, then in the order of coming; None ends a thread.
+        self._waiting: queue.PriorityQueue[tuple[int, int, TrainingJob | None]]
+        self._waiting = queue.PriorityQueue()
+        self._numbers = itertools.count()
+        self._finished: queue.SimpleQueue[tuple[TrainingJob, Outcome | Trouble]]
         self._finished = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._open: dict[str, float] = {}
-        self._children: set[_Child] = set()
+        self._children: set[Child] = set()
+        self._again: dict[str, str] = {}
         self._closed = False
         _start_server()
         self._threads = [
@@ -179,8 +121,8 @@ class WorkerPool:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, job: TrainingJob) -> None:
-        """Queue a job.
+    def submit(self, job: TrainingJob, *, first: bool = False) -> None:
+        """Queue a job, behind the others or ``first`` of them.
 
         Raises:
             RuntimeError: when the pool is closed.
@@ -192,7 +134,10 @@ class WorkerPool:
             if job.key in self._open:
                 raise ValueError(f"submit: job {job.key[:12]} is under way already")
             self._open[job.key] = 0.0
-        self._waiting.put(job)
+        self._queue(job, _FIRST if first else _NEXT)
+
+    def _queue(self, job: TrainingJob | None, rank: int) -> None:
+        self._waiting.put((rank, next(self._numbers), job))
 
     @property
     def pending(self) -> int:
@@ -205,9 +150,9 @@ class WorkerPool:
         with self._lock:
             return self._open.get(job.key, 1.0)
 
-    def poll(self, timeout: float = 0.0) -> list[tuple[TrainingJob, Outcome]]:
+    def poll(self, timeout: float = 0.0) -> list[tuple[TrainingJob, Outcome | Trouble]]:
         """What has finished since the last call; waits at most ``timeout`` for one."""
-        found: list[tuple[TrainingJob, Outcome]] = []
+        found: list[tuple[TrainingJob, Outcome | Trouble]] = []
         with suppress(queue.Empty):
             if timeout > 0 and self.pending:
                 found.append(self._finished.get(timeout=timeout))
@@ -216,11 +161,12 @@ class WorkerPool:
         with self._lock:
             for job, _ in found:
                 self._open.pop(job.key, None)
+                self._again.pop(job.key, None)
         return found
 
     def as_completed(
         self, timeout: float | None = None
-    ) -> Iterator[tuple[TrainingJob, Outcome]]:
+    ) -> Iterator[tuple[TrainingJob, Outcome | Trouble]]:
         """Jobs with their outcomes in the order in which they finish.
 
         Ends when every submitted job was handed back; more may be submitted while
@@ -248,7 +194,7 @@ class WorkerPool:
         for child in children:
             child.kill()
         for _ in self._threads:
-            self._waiting.put(None)
+            self._queue(None, _LAST)
         for thread in self._threads:
             thread.join()
         with self._lock:
@@ -267,21 +213,47 @@ class WorkerPool:
 
     def _supervise(self) -> None:
         """One thread per place: starts a worker, listens to it, buries it."""
-        while (job := self._waiting.get()) is not None:
+        while (job := self._waiting.get()[2]) is not None:
             if self._closed:
                 continue
+            outcome: Outcome | Trouble
             try:
                 outcome = self._run(job)
+            except Killed as killed:
+                if self._tries_again(job, str(killed)):
+                    continue
+                before = self._again.get(job.key)
+                outcome = Failure("crashed", f"{killed}\nthe first time: {before}")
             except Exception as error:
-                outcome = Failure(
-                    "crashed", f"worker could not run: {type(error).__name__}: {error}"
-                )
+                outcome = Trouble.of(self._fault(error))
             if not self._closed:
                 self._finished.put((job, outcome))
 
-    def _run(self, job: TrainingJob) -> Outcome:
+    def _tries_again(self, job: TrainingJob, reason: str) -> bool:
+        """Queue a killed job a second time, behind the others; False for the third."""
+        with self._lock:
+            if job.key in self._again:
+                return False
+            self._again[job.key] = reason.partition("\n")[0]
+            self._open[job.key] = 0.0
+        self._queue(job, _RETRY)
+        return True
+
+    def _fault(self, error: Exception) -> OSError:
+        """Why there is no worker: never the fault of the job, which did not begin."""
+        fault = machine_fault(error, self._folder)
+        if fault is not None:
+            return fault
+        number = error.errno if isinstance(error, OSError) else None
+        text = f"no worker could be started ({type(error).__name__}: {error})"
+        return OSError(number or errno.EAGAIN, text, str(self._folder))
+
+    def _run(self, job: TrainingJob) -> Outcome | Trouble:
         stderr = self._folder / f"{job.key}.stderr"
-        child = _Child(self._function, self._folder, stderr)
+        if _server_died():
+            # multiprocessing itself would start one that knows the user's keys.
+            _start_server()
+        child = Child(self._function, self._folder, stderr)
         expired = threading.Event()
 
         def expire() -> None:
@@ -296,7 +268,7 @@ class WorkerPool:
         if closed:
             child.kill()
         deadline.start()
-        answer: Outcome | None = None
+        answer: Outcome | Trouble | None = None
         try:
             answer = self._listen(child, job)
         except (EOFError, ConnectionError):
@@ -310,12 +282,16 @@ class WorkerPool:
             half.unlink(missing_ok=True)
         if answer is not None:
             stderr.unlink(missing_ok=True)
+            if isinstance(answer, Trouble) and answer.number == errno.ENOMEM:
+                raise Killed(answer.text)
             return answer
         if expired.is_set():
             return Failure("timed_out", f"no result within {self._deadline:g} seconds")
-        return Failure("crashed", _epitaph(code, stderr))
+        if code is not None and code < 0:
+            raise Killed(epitaph(code, stderr))
+        return Failure("crashed", epitaph(code, stderr))
 
-    def _listen(self, child: _Child, job: TrainingJob) -> Outcome:
+    def _listen(self, child: Child, job: TrainingJob) -> Outcome | Trouble:
         """Follow a worker's messages to its answer."""
         child.connection.send_bytes(job.to_json().encode())
         while True:
@@ -334,7 +310,7 @@ class WorkerPool:
             return _answer(message[1:], job)
 
 
-def _answer(text: bytes, job: TrainingJob) -> Outcome:
+def _answer(text: bytes, job: TrainingJob) -> Outcome | Trouble:
     """A worker's answer, read as the untrusted JSON that it is."""
     try:
         outcome = outcome_from_json(text)
@@ -342,22 +318,22 @@ def _answer(text: bytes, job: TrainingJob) -> Outcome:
         return Failure("crashed", f"answer is not a training result: {error}")
     if isinstance(outcome, TrainingResult) and outcome.job != job.key:
         return Failure("crashed", f"answer belongs to another job, {outcome.job[:12]}")
-    return outcome
+    if isinstance(outcome, Trouble):
+        return outcome
+    return not_finite(outcome) or outcome
 
 
-def _epitaph(code: int | None, stderr: Path) -> str:
-    """How a worker died, with the end of what it printed."""
-    if code is not None and code < 0:
-        how = f"killed by {signal.Signals(-code).name}"
-    else:
-        how = f"exit code {code}"
-    tail = b""
-    with suppress(OSError), stderr.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - STDERR_TAIL))
-        tail = file.read()
-    text = tail.decode(errors="replace").strip()
-    return f"worker died: {how}" + (f"\n{text}" if text else "")
+def _server_died() -> bool:
+    """Whether the server is gone, as when memory ran out; leaves it to be buried."""
+    pid = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    if pid is None:
+        return False
+    with _multiprocessing:
+        try:
+            flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, pid, flags) is not None
+        except ChildProcessError:
+            return False  # another thread has just replaced it
 
 
 def _start_server() -> None:

@@ -6,6 +6,7 @@ bytes, or a copy, before SQLite may create a single file beside it.
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import os
 import platform
@@ -13,10 +14,12 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from guerdon.faults import machine_faults
 from guerdon.journal.lock import NAME as LOCK_NAME
 from guerdon.journal.records import canonical
 
@@ -30,6 +33,16 @@ _HEADER_BYTES = 100
 _USER_VERSION = slice(60, 64)  # offsets: https://www.sqlite.org/fileformat.html §1.3
 _APPLICATION_ID = slice(68, 72)
 _BUSY_SECONDS = 30.0
+
+_ERRNO = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+    sqlite3.SQLITE_NOMEM: errno.ENOMEM,
+}
+"""What SQLite's primary codes say about the machine."""
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -75,6 +88,25 @@ class JournalBusy(JournalError):
     def __init__(self, message: str, pid: int | None) -> None:
         super().__init__(message)
         self.pid = pid
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """SQLite's errors that are the disk's come out as the system's, with the file.
+
+    Raises:
+        OSError: for a disk that is full, failing or not to be written to.
+    """
+    with machine_faults(path.parent):
+        try:
+            yield
+        except sqlite3.Error as error:
+            # The low byte is the primary code, the rest says where it happened.
+            code = getattr(error, "sqlite_errorcode", None)
+            number = None if code is None else _ERRNO.get(code & 0xFF)
+            if number is None:
+                raise
+            raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def require_free_for_new(folder: Path) -> None:
@@ -127,8 +159,11 @@ def require_ours(path: Path) -> None:
         )
     version = int.from_bytes(header[_USER_VERSION], "big")
     if version != SCHEMA:
+        newer = " (a newer Guerdon wrote it: update this one)"
         raise _refused(
-            path, f"schema {version}, but this Guerdon reads schema {SCHEMA}"
+            path,
+            f"schema {version}, but this Guerdon reads schema {SCHEMA}"
+            + (newer if version > SCHEMA else ""),
         )
 
 
@@ -165,7 +200,7 @@ def open_untouched(
                 prefix="guerdon-", ignore_cleanup_errors=True
             )
             for source in (path, log):
-                shutil.copyfile(source, Path(scratch.name) / source.name)
+                _copy(source, Path(scratch.name) / source.name)
             path, options = Path(scratch.name) / path.name, "mode=rw"
         connection = _connect(path, options)
         try:
@@ -180,6 +215,14 @@ def open_untouched(
     return connection, scratch
 
 
+def _copy(source: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        # The system names the file that was read, and it is the other that is full.
+        raise OSError(error.errno, error.strerror, str(target)) from error
+
+
 def open_shared(path: Path) -> sqlite3.Connection:
     """Open to read beside a living writer, through its own ``-wal`` and ``-shm``."""
     return _connect(path, "mode=ro")
@@ -187,10 +230,12 @@ def open_shared(path: Path) -> sqlite3.Connection:
 
 def open_to_write(path: Path) -> sqlite3.Connection:
     """Open as the only writer; a commit is on the disk when it returns."""
-    connection = _connect(path, "mode=rw")
+    with disk_errors(path):
+        connection = _connect(path, "mode=rw")
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+        with disk_errors(path):
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
     except BaseException:
         connection.close()
         raise
@@ -201,7 +246,10 @@ def write_new(folder: Path, config: Any) -> None:
     """Write a journal with this configuration; it appears whole or not at all."""
     new = folder / _NEW_NAME
     new.unlink(missing_ok=True)
-    with closing(sqlite3.connect(new, isolation_level=None)) as db:
+    with (
+        disk_errors(folder / FILE_NAME),
+        closing(sqlite3.connect(new, isolation_level=None)) as db,
+    ):
         db.execute("PRAGMA journal_mode = MEMORY")  # no second file; the first is new
         db.execute("PRAGMA synchronous = FULL")
         db.executescript(

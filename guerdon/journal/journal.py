@@ -35,7 +35,8 @@ class Journal:
     """A run folder's journal; make one with ``create``, ``open`` or ``open_or_create``.
 
     It may be shared by threads. Reading does not change a byte in the folder; writing
-    is for one process at a time.
+    is for one process at a time. What cannot be written, because the disk is full or
+    fails, is an ``OSError`` with the file; what was written before stays readable.
     """
 
     def __init__(
@@ -200,14 +201,16 @@ class Journal:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         if self.readonly:
             raise JournalError(f"{self.folder}: this journal was opened to read only")
-        with self._mutex:
+        with self._mutex, file.disk_errors(self.folder / FILE_NAME):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._connection.execute("COMMIT")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                # A full disk makes SQLite roll back by itself.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
                 raise
-            self._connection.execute("COMMIT")
 
     # Reading -----------------------------------------------------------------------
 
@@ -277,20 +280,25 @@ class Journal:
     def _rows(self, statement: str, *values: Any) -> list[sqlite3.Row]:
         with self._mutex:
             try:
-                return self._connection.execute(statement, values).fetchall()
+                with file.disk_errors(self.folder / FILE_NAME):
+                    return self._connection.execute(statement, values).fetchall()
             except sqlite3.DatabaseError as error:
                 raise JournalError(f"{self.folder / FILE_NAME}: {error}") from error
 
     def _read(self, kind: type[Record], tail: str, *values: Any) -> list[Record]:
         columns = ", ".join(f.name for f in dataclasses.fields(kind))  # type: ignore[arg-type]
-        rows = self._rows(f"SELECT {columns} FROM {tail}", *values)
-        try:
-            return [unpack(kind, dict(row)) for row in rows]
-        except (TypeError, ValueError) as error:
-            raise JournalError(
-                f"{self.folder / FILE_NAME}: a {kind.__name__} that cannot be read: "
-                f"{error}"
-            ) from error
+        rows = self._rows(f"SELECT rowid AS line, {columns} FROM {tail}", *values)
+        records = []
+        for row in rows:
+            try:
+                records.append(unpack(kind, dict(row)))
+            except (TypeError, ValueError) as error:
+                raise JournalError(
+                    f"{self.folder / FILE_NAME}, {tail.split()[0]}, row {row['line']}: "
+                    f"a {kind.__name__} that cannot be read: {error}. Restore the file "
+                    "from a copy, or use another folder"
+                ) from error
+        return records
 
 
 def _acquire(folder: Path, *, create: bool) -> FolderLock:

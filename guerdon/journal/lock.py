@@ -84,11 +84,18 @@ class FolderLock:
         return self._fd is not None
 
     def sign(self) -> None:
-        """Write this process's pid, so that a refused process can name it."""
+        """Write this process's pid, so that a refused process can name it.
+
+        Raises:
+            OSError: when it cannot be written; names the file.
+        """
         if self._fd is not None:
-            os.ftruncate(self._fd, 0)
-            os.lseek(self._fd, 0, os.SEEK_SET)
-            os.write(self._fd, f"{os.getpid()}\n".encode())
+            try:
+                os.ftruncate(self._fd, 0)
+                os.lseek(self._fd, 0, os.SEEK_SET)
+                os.write(self._fd, f"{os.getpid()}\n".encode())
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def release(self) -> None:
         """Give the folder back. The file stays: removing it would race with others."""

@@ -81,6 +81,27 @@ def prompt_size(request: Request) -> int:
     return sum(count_tokens(m.content) + 8 for m in request.messages)
 
 
+MOST_TOKENS = 10_000_000
+"""Tokens beyond which a reported number is absurd; no model's context is larger."""
+
+_FEWEST = 16
+"""Bytes of text that one token stands for at most, on average over a text."""
+
+
+def believable(reported: object, text: str) -> bool:
+    """Whether a server's number of tokens can be that of a text.
+
+    A number below the fewest that the text can have would let a cap be overrun.
+
+    >>> believable(5, "a reward"), believable(0, "a reward"), believable(True, "a")
+    (True, False, False)
+    """
+    if type(reported) is not int:
+        return False
+    size = len(text.encode("utf-8", "replace"))
+    return -(-size // _FEWEST) <= reported <= MOST_TOKENS
+
+
 class Cost(NamedTuple):
     """Tokens and money; ``usd`` is None where the price is not known."""
 

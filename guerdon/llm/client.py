@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 from urllib.parse import urlsplit
 
+from guerdon.extras import require_installed
+
 if TYPE_CHECKING:
     from guerdon.llm.budget import Budget, Price
     from guerdon.llm.secret import Secret
@@ -42,6 +44,10 @@ FORMS = (
     "scripted:FILE",
 )
 """Every form of URI that ``connect`` takes."""
+
+
+MOST_NUMBER = 2**53
+"""Largest token count, price or time in a recorded answer."""
 
 
 class ModelError(Exception):
@@ -208,6 +214,11 @@ class Answer:
                 isinstance(value, bool) and bool not in kinds[name]
             ):
                 raise ValueError(f"answer: field {name!r} has another type than ours")
+            if isinstance(value, int | float) and not 0 <= value <= MOST_NUMBER:
+                raise ValueError(
+                    f"answer: field {name!r}: expected a number from 0 to "
+                    f"{MOST_NUMBER}, got {value}"
+                )
         return cls(**data)
 
     def from_cache(self) -> Answer:
@@ -254,6 +265,7 @@ def connect(
     threads: int = 1,
     seed: int = 0,
     progress: Progress | None = None,
+    answered: int = 0,
 ) -> Chat | None:
     """Open a conversation with the model that a URI names.
 
@@ -269,14 +281,19 @@ def connect(
         threads: threads of the embedded model; never more than free cores.
         seed: seed of the jitter between attempts.
         progress: told ``(bytes done, bytes in all)`` while weights are fetched.
+        answered: requests that an earlier part of a resumed run has made; a script
+            goes on behind them.
 
     Returns:
         The chat, or None for ``sampler``, which is no model at all.
 
     Raises:
         ValueError: for a URI or model that does not exist; names the nearest one, or
-            for a budget in dollars with a model of unknown price.
-        ModelError: when a key is missing, or no embedded weights can be had.
+            for a budget in dollars with a model of unknown price, or a recording that
+            cannot be read.
+        ModelError: when a key is missing, or no embedded weights can be had. Whether
+            an endpoint answers is only known when it is asked.
+        MissingExtra: when the package that asks the model is not installed.
     """
     scheme, _, rest = uri.partition(":")
     if uri == "sampler":
@@ -288,7 +305,7 @@ def connect(
 
         if scheme == "replay":
             return Replay(Path(rest))
-        chat = Scripted(Path(rest))
+        chat = Scripted(Path(rest), skip=answered)
         return chat if budget is None else Metered(chat, budget, FREE)
     if scheme == "embedded" and (rest or uri == "embedded"):
         from guerdon.llm.budget import FREE
@@ -306,6 +323,8 @@ def connect(
         from guerdon.llm.secret import find_key
 
         base_url, model = _address(uri)
+        # Before anything is made or paid for, not at the first request.
+        require_installed("openai", "llm")
         is_openai = urlsplit(base_url).hostname == "api.openai.com"
         price = price or (find_price(model) if is_openai else None)
         chat = Endpoint(

@@ -295,15 +295,16 @@ def open_embedded(
     Raises:
         ValueError: for an unknown name; names the nearest one.
         ModelError: when the weights cannot be had; says what was tried.
-        MissingExtra: when xllamacpp is not installed.
+        MissingExtra: when xllamacpp, or openai that asks its server, is not installed.
     """
-    from guerdon.extras import require
+    from guerdon.extras import require, require_installed
 
     if name is not None and name not in MODELS:
         raise ValueError(
             f"unknown embedded model {name!r}; known: {', '.join(MODELS)}; the nearest "
             f"one is {nearest(name, MODELS)!r}"
         )
+    require_installed("openai", "llm")
     require("xllamacpp", "embedded")
     memory = free_memory()
     failures: list[str] = []

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from guerdon.extras import require
-from guerdon.llm.budget import Price, count_tokens, prompt_size
+from guerdon.llm.budget import Price, believable, count_tokens, prompt_size
 from guerdon.llm.client import Answer, ModelError, Request, nearest
 from guerdon.llm.secret import Secret
 
@@ -154,8 +154,9 @@ class Endpoint:
 
     def _knows_grammar(self) -> bool:
         """Ask for one word under a grammar that permits another."""
+        asked = "Reply with the word: no"
         arguments = {
-            "messages": [{"role": "user", "content": "Reply with the word: no"}],
+            "messages": [{"role": "user", "content": asked}],
             self._limit: 16,
             "extra_body": {"grammar": PROBE},
         }
@@ -163,7 +164,7 @@ class Endpoint:
             text, usage, _ = self._send(arguments, time.monotonic() + self._timeout)
         except _Refused:
             return False
-        prompt, completion = _usage(usage) or (16, 2)
+        prompt, completion = _usage(usage, asked, text) or (16, 2)
         with self._lock:
             self._overhead = (prompt, completion)
         return text.strip() == "ok"
@@ -365,19 +366,20 @@ def _cut(text: str, limit: int = 300) -> str:
     return flat if len(flat) <= limit else flat[:limit] + "…"
 
 
-def _usage(usage: object) -> tuple[int, int] | None:
-    """Reported tokens of prompt and completion, if they can be true."""
+def _usage(usage: object, prompt: str, text: str) -> tuple[int, int] | None:
+    """Reported tokens of prompt and completion, if they can be true of these texts."""
     if not isinstance(usage, dict):
         return None
     counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
-    if all(type(count) is int and count >= 0 for count in counts):
+    if all(map(believable, counts, (prompt, text))):
         return counts  # type: ignore[return-value]
     return None
 
 
 def _count(usage: object, request: Request, text: str) -> tuple[int, int, bool]:
     """Tokens of prompt and completion, and whether we had to guess them."""
-    reported = _usage(usage)
+    prompt = "".join(message.content for message in request.messages)
+    reported = _usage(usage, prompt, text)
     if reported is not None:
         return (*reported, False)
     return prompt_size(request), count_tokens(text), True

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast, get_args
 
+from guerdon.checks import integer
 from guerdon.llm.budget import count_tokens, prompt_size
 from guerdon.llm.client import Answer, Chat, ErrorKind, ModelError, Request
+
+LARGEST = 64 << 20
+"""Bytes of the largest file of answers that is read."""
 
 
 def _lines(path: Path) -> Iterator[tuple[int, object]]:
@@ -26,11 +31,34 @@ def _lines(path: Path) -> Iterator[tuple[int, object]]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        found = path.stat()
+        # A device never ends, and a pipe may never begin.
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError(
+                f"recorded answers: expected a regular file, and {path} is "
+                f"{_KINDS.get(stat.S_IFMT(found.st_mode), 'something else')}"
+            )
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise ValueError(
+                f"recorded answers: expected at most {LARGEST:,} bytes, and {path} has "
+                f"{max(found.st_size, len(data)):,}"
+            )
+        return data.decode("utf-8").replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"recorded answers: {path} cannot be read ({type(error).__name__})"
         ) from None
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+}
 
 
 class Replay:
@@ -124,16 +152,19 @@ class Scripted:
     Args:
         path: the file.
         cycle: begin again after the last answer, rather than fail.
+        skip: answers that were given already, in an earlier part of a run.
 
     Raises:
-        ValueError: when the file cannot be read or holds no answer.
+        ValueError: when the file cannot be read or holds no answer, or for a negative
+            number of answers to skip.
+        TypeError: for a number of them that is no whole number.
     """
 
-    def __init__(self, path: Path, *, cycle: bool = False) -> None:
+    def __init__(self, path: Path, *, cycle: bool = False, skip: int = 0) -> None:
         self.path = path
         self.cycle = cycle
         self._lock = threading.Lock()
-        self._next = 0
+        self._next = integer("skip", skip)
         self._script: list[str | ModelError]
         if path.suffix == ".jsonl":
             self._script = [_scripted(path, n, line) for n, line in _lines(path)]

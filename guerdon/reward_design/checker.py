@@ -1,12 +1,14 @@
-"""Conformance kit: what every reward program must be, whoever wrote it."""
+"""Conformance kit: what tasks and reward programs must be, whoever wrote them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from guerdon.envs import checker as kit
+from guerdon.envs.task import ReferenceReward, Task
 from guerdon.reward_design.borders import namespace
 from guerdon.reward_design.program import (
     Designed,
@@ -16,6 +18,77 @@ from guerdon.reward_design.program import (
     alone,
 )
 from guerdon.types import Array, Batch, Features, Spec
+
+REWARDS_READ = "reference rewards can be read"
+"""The check that ``check_task`` adds to those of the tasks' own kit."""
+
+
+def check_task(
+    task: Task | str, *, episodes: int = 3, seed: int = 0
+) -> kit.CheckReport:
+    """Check that a task keeps what tasks promise, in random play.
+
+    Everything that ``guerdon.envs.checker`` checks of environment, features and true
+    score; and every reference reward with a text is parsed, type-checked against the
+    task's features, and dry-run on the steps that were played.
+
+    Args:
+        task: a task, or a name that ``load_task`` understands.
+        episodes: of random play; at least three are played.
+        seed: of the first one; the next ones count on.
+
+    Returns:
+        What was checked, with the warnings that were met on the way.
+
+    Raises:
+        TaskCheckError: with all problems that were found.
+        TypeError: for what is no task, or a number that is no whole one.
+        ValueError: when ``episodes`` is less than 1, or ``seed`` less than 0.
+    """
+    more = ((REWARDS_READ, _check_texts),)
+    return kit.check_task(task, episodes=episodes, seed=seed, more=more)
+
+
+def _check_texts(context: kit.Context) -> Iterator[str]:
+    """Every reference reward with a text is a program that pays finite numbers."""
+    from guerdon.reward_design.language import Rejected
+    from guerdon.reward_design.reference import reward_for
+
+    task = context.task
+    spec = Spec(task.layout, task.action, (1,), horizon=task.horizon)
+    for name, reward in task.rewards.items():
+        # Another type is told by the kit's own check of the rewards.
+        if not isinstance(reward, ReferenceReward) or reward.source is None:
+            continue
+        try:
+            design = reward_for(task, name)
+        except Rejected as error:
+            yield f"{name!r} is refused by the reward language: {error.failure}"
+            continue
+        for record in context.plays:
+            designed, _ = design.apply(design.init(spec), _played(task, record))
+            bad = ~np.isfinite(designed.terms)
+            if bad.any():
+                step, _, term = np.argwhere(bad)[0]
+                yield f"{name!r}: term {design.names[term]!r} is not finite at {step=}"
+                break
+
+
+def _played(task: Task, record: kit.Play) -> Batch:
+    """An episode of the kit as a block ``(T, 1)``."""
+    rows = np.stack(record.rows)[:, None]
+    ends = np.zeros((record.length, 1), np.bool_)
+    ends[-1] = True
+    return Batch(
+        obs=None,
+        action=np.array(record.actions)[:, None],
+        next_obs=None,
+        prev=Features(task.layout, rows[:-1]),
+        now=Features(task.layout, rows[1:]),
+        reward=np.array(record.rewards)[:, None],
+        terminated=ends & record.terminated,
+        truncated=ends & record.truncated,
+    )
 
 
 def check_program(

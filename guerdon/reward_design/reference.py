@@ -28,11 +28,17 @@ def reward_for(task: Task, reward: str, base: Base = "sparse") -> RewardProgram:
             ``"none"`` when the text is the whole reward. Names ignore it.
 
     Raises:
+        TypeError: for a reward that is no text.
         ValueError: for a name that the task does not have, or another base.
         guerdon.reward_design.language.Rejected: for text that is no program.
     """
     if base not in ("sparse", "none"):
         raise ValueError(f"reward base: expected 'sparse' or 'none', got {base!r}")
+    if not isinstance(reward, str):
+        raise TypeError(
+            "reward: expected the name of one of the task's rewards or the text of a "
+            f"program, got {reward!r} ({type(reward).__name__})"
+        )
     if reward in task.rewards:
         return program(_reference(task, reward))
     if reward.strip().isidentifier():

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from guerdon.agents.training import EVALUATION_SEED, TrainingJob
+from guerdon.agents.recipes import recipe_for
+from guerdon.agents.training import EVALUATION_SEED, MOST_SEED, TrainingJob
 from guerdon.agents.workers import JOB_FUNCTION
+from guerdon.checks import MOST, integer
+from guerdon.envs import Task
 from guerdon.reward_design.search import SearchConfig
 
 HOLDOUT_SEED = 1000
@@ -25,6 +28,11 @@ TRAININGS = "trainings"
 BANK = "bank.npz"
 """Episodes that the screen begins with, inside the run folder."""
 
+_COUNTS = (
+    *("candidates", "rounds", "steps", "seeds", "search_seeds"),
+    *("finalists", "final_seeds", "eval_episodes", "seed"),
+)
+
 Observer = Callable[[str, Mapping[str, Any]], None]
 """Told what happens: ``(kind, data)``; used for the live progress."""
 
@@ -38,7 +46,8 @@ class RunConfig:
         llm: URI of the language model; ``sampler`` for none.
         candidates: programs trained in each round.
         rounds: rounds of proposing, training and reflecting.
-        steps: environment steps of every training.
+        steps: environment steps of every training; a run rounds them up to whole
+            rollouts of the recipe (``whole``) and then speaks of no other number.
         seeds: fresh training seeds of the holdout.
         search_seeds: training seeds of every candidate during the rounds.
         finalists: best candidates that get more seeds.
@@ -48,7 +57,8 @@ class RunConfig:
         seed: seed of everything that the search draws.
 
     Raises:
-        ValueError: for a number below its least.
+        ValueError: for a number out of bounds or an unknown algorithm.
+        TypeError: for a count that is no whole number, or a name that is no text.
     """
 
     task: str
@@ -65,13 +75,29 @@ class RunConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"steps": 1, "seeds": 1, "eval_episodes": 1, "seed": 0}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise ValueError(
-                    f"{name}: expected at least {low}, got {getattr(self, name)}"
+        for name in ("task", "llm"):
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                raise TypeError(
+                    f"{name}: expected text, got {value!r} ({type(value).__name__})"
                 )
+        if self.algo not in (None, "ppo", "sac"):
+            raise ValueError(f"algo: expected 'ppo' or 'sac', got {self.algo!r}")
+        most = {"seeds": MOST_SEED - HOLDOUT_SEED}
+        for name in _COUNTS:
+            low = 0 if name in ("seed", "final_seeds") else 1
+            number = integer(name, getattr(self, name), low, most.get(name, MOST))
+            object.__setattr__(self, name, number)
         self.search()
+
+    def whole(self, task: Task) -> Self:
+        """The same with the steps that every training really takes, never fewer.
+
+        Raises:
+            ValueError: for an algorithm that cannot act in the task.
+        """
+        steps = recipe_for(task, self.algo).whole_steps(self.steps)
+        return replace(self, steps=steps)
 
     def search(self) -> SearchConfig:
         """The part that the search itself needs."""
@@ -119,7 +145,8 @@ class Resources:
         function: ``module:name`` of what a worker runs; tests bring their own.
 
     Raises:
-        ValueError: for a number below its least.
+        ValueError: for a number out of bounds.
+        TypeError: for a value of another type.
     """
 
     workers: int = field(default_factory=cores)
@@ -132,16 +159,24 @@ class Resources:
 
     def __post_init__(self) -> None:
         for name in ("workers", "model_threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name}: expected at least 1, got {getattr(self, name)}"
+            object.__setattr__(self, name, integer(name, getattr(self, name), 1))
+        if self.budget_tokens is not None:
+            tokens = integer("budget_tokens", self.budget_tokens)
+            object.__setattr__(self, "budget_tokens", tokens)
+        for name in ("budget_usd", "deadline_s"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(
+                    f"{name}: expected a number, got {value!r} ({type(value).__name__})"
                 )
-        for name in ("budget_tokens", "budget_usd"):
-            cap = getattr(self, name)
-            if cap is not None and not (math.isfinite(cap) and cap >= 0):
-                raise ValueError(f"{name}: expected a number >= 0, got {cap}")
-        if self.deadline_s is not None and not self.deadline_s > 0:
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name}: expected a number >= 0, got {value}")
+        if self.deadline_s == 0:
             raise ValueError(f"deadline_s: expected more than 0, got {self.deadline_s}")
+        if self.cache is not None:
+            object.__setattr__(self, "cache", Path(self.cache))
 
     def deadline(self, steps: int) -> float:
         """Seconds that a training may take: a hundred steps a second, and a start."""

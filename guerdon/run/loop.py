@@ -8,10 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 from guerdon.agents.evaluate import load_episodes, save_episodes
-from guerdon.agents.training import Outcome, TrainingJob
+from guerdon.agents.training import Outcome, TrainingJob, Trouble
 from guerdon.agents.workers import WorkerPool
 from guerdon.envs import Task
-from guerdon.journal import CandidateRecord, Journal, Purpose, TrainingRecord
+from guerdon.journal import (
+    CandidateRecord,
+    Journal,
+    JournalError,
+    Purpose,
+    TrainingRecord,
+)
 from guerdon.llm.client import Chat
 from guerdon.reward_design.search import (
     Bank,
@@ -32,6 +38,7 @@ from guerdon.run.config import (
     Observer,
     RunConfig,
 )
+from guerdon.run.crashes import ALIKE, NothingTrains, crashed, way
 from guerdon.types import Episode, Failure
 
 GLANCE = 0.2
@@ -67,6 +74,9 @@ class Loop:
         self.pool, self.chat, self.observe = pool, chat, observe
         self.search = Search(config.search(), model=chat is not None)
         self.open: dict[str, tuple[str, Purpose, TrainingJob]] = {}
+        # Crashes from before anything has worked: whose fault they are is not known.
+        self._held: list[TrainingRecord] = []
+        self._works = any(not crashed(t) for t in journal.trainings())
 
     def go(self) -> None:
         """All rounds, the finals and the holdout."""
@@ -206,22 +216,43 @@ class Loop:
         found = self.journal.trainings(candidate, purpose)
         return sorted(found, key=lambda training: training.seed)
 
-    def _train(self, candidate: str, purpose: Purpose, job: TrainingJob) -> None:
-        """Start a training unless the journal has it."""
-        if job.key in self.open:
+    def _train(
+        self,
+        candidate: str,
+        purpose: Purpose,
+        job: TrainingJob,
+        *,
+        first: bool = False,
+    ) -> None:
+        """Start a training unless the journal has it; ``first`` of those that wait."""
+        if job.key in self.open or any(job.key == t.key for t in self._held):
             return
         known = self.journal.training(job.key)
         if known is not None:
             self.observe("trained", {"record": known, "kept": True})
             return
         self.open[job.key] = (candidate, purpose, job)
-        self.pool.submit(job)
+        self.pool.submit(job, first=first)
 
     def collect(self, *, wait: bool) -> None:
-        """Journal what has finished; with ``wait`` until nothing is under way."""
+        """Journal what has finished; with ``wait`` until nothing is under way.
+
+        Raises:
+            OSError: for what the machine could not do. The rest is journaled first.
+            NothingTrains: when it is not the candidates that crash.
+        """
         while True:
+            trouble: Trouble | None = None
             for job, outcome in self.pool.poll(0.5 if wait else 0.0):
-                self._finished(job, outcome)
+                if isinstance(outcome, Trouble):
+                    del self.open[job.key]
+                    trouble = trouble or outcome
+                else:
+                    self._finished(job, outcome)
+            if trouble is not None:
+                raise trouble.error()
+            if len(self._held) >= ALIKE or (self._held and wait and not self.open):
+                self._ask_baseline()
             shares = [self.pool.progress(job) for _, _, job in self.open.values()]
             self.observe("training", {"open": len(self.open), "shares": shares})
             if not (wait and self.open):
@@ -246,8 +277,43 @@ class Loop:
                 wall_seconds=outcome.wall_seconds,
                 artifact=outcome.weights and f"{TRAININGS}/{outcome.weights}",
             )
+        if crashed(record) and not self._works:
+            self._held.append(record)
+            return
+        self._release()
         self.journal.add_training(record)
         self.observe("trained", {"record": record, "kept": False})
+
+    def _ask_baseline(self) -> None:
+        """Whether the crashes so far are the candidates' fault.
+
+        The first baseline training of the holdout is due anyway. Where it works, the
+        candidates have crashed; where it crashes like all of them, nothing of it is
+        their fault, nor written down, and a run after the repair begins with them.
+        """
+        job = self._holdout_job("sparse", HOLDOUT_SEED)
+        baseline = self.journal.training(job.key) or next(
+            (record for record in self._held if record.key == job.key), None
+        )
+        if baseline is None:
+            self._train("sparse", "holdout", job, first=True)
+            return
+        ways = {way(t.failure) for t in (baseline, *self._held) if t.failure}
+        if len(ways) == 1 and baseline.failure is not None:
+            raise NothingTrains(
+                f"{self.task.id}: every training crashes in the same way, with the "
+                f"sparse reward too: {baseline.failure.reason}. Mend that and run the "
+                "same command again; none of it is held against a candidate"
+            )
+        self._release()
+
+    def _release(self) -> None:
+        """Journal the crashes that were held back: they are the candidates' own."""
+        self._works = True
+        held, self._held = self._held, []
+        for record in held:
+            self.journal.add_training(record)
+            self.observe("trained", {"record": record, "kept": False})
 
     def _score(self, candidate: str, purpose: Purpose) -> Score | Failure:
         """True score of a candidate, from the journal."""
@@ -257,6 +323,16 @@ class Loop:
                 return training.failure
         if not trainings:
             return Failure("crashed", "no training of this candidate has finished")
+        try:
+            return self._measured(trainings)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise JournalError(
+                f"{self.journal.folder}: the journal's results of {candidate} cannot "
+                f"be read ({type(error).__name__}: {error}); restore the file from a "
+                "copy, or use another folder"
+            ) from error
+
+    def _measured(self, trainings: Sequence[TrainingRecord]) -> Score:
         score = Score(
             {t.seed: float(t.result["fitness"]) for t in trainings},
             {t.seed: float(t.result["success"]) for t in trainings},
@@ -313,8 +389,9 @@ class Loop:
                 rewards[member.id] = member.proposal.source
         for seed in range(HOLDOUT_SEED, HOLDOUT_SEED + self.config.seeds):
             for candidate, reward in rewards.items():
-                job = replace(
-                    self.config.job(reward, seed), eval_seed=HOLDOUT_EVALUATION_SEED
-                )
+                job = self._holdout_job(reward, seed)
                 self._train(candidate, "holdout", job)
         self.collect(wait=True)
+
+    def _holdout_job(self, reward: str, seed: int) -> TrainingJob:
+        return replace(self.config.job(reward, seed), eval_seed=HOLDOUT_EVALUATION_SEED)

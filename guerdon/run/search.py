@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from guerdon.agents.workers import WorkerPool
 from guerdon.envs import Task, load_task
+from guerdon.faults import machine_fault, machine_faults
 from guerdon.journal import Journal, canonical
 from guerdon.journal.file import FILE_NAME, require_free_for_new
 from guerdon.llm.budget import Budget, Cost
@@ -26,6 +28,7 @@ from guerdon.run.config import (
     Resources,
     RunConfig,
 )
+from guerdon.run.crashes import NothingTrains
 from guerdon.run.loop import Loop
 from guerdon.run.single import require_trainable
 
@@ -38,17 +41,21 @@ NO_MODEL = "no_model"
 
 def run_search(
     config: RunConfig,
-    folder: Path,
+    folder: Path | str,
     resources: Resources | None = None,
     observe: Observer = lambda kind, data: None,
 ) -> dict[str, Any]:
     """Search a reward, or go on with the search in ``folder``, or read its result.
 
-    A finished run is only read; its report is written again where it is missing.
+    A finished run is only read; its report is written again where it is missing. A
+    language model that cannot be reached, or fails, leaves its slots to the operators;
+    the journal counts its failed calls.
 
     Args:
-        config: what is searched; must be the folder's if it has a run already.
-        folder: the run folder.
+        config: what is searched; must be the folder's if it has a run already. The
+            steps are rounded up to whole rollouts of the task's recipe, which the
+            observer is told as ``steps``.
+        folder: the run folder, a path or its text.
         resources: what may be used.
         observe: told what happens; also from the thread that asks the model.
 
@@ -56,19 +63,52 @@ def run_search(
         The summary, as the journal keeps it under ``summary``.
 
     Raises:
-        JournalError: for a folder that is not this run's; it is left untouched.
-        ValueError: for an unknown task or model; no folder is made then.
-        MissingExtra: when the task or the training needs one that is not installed.
-        ModelError: when the model cannot be reached at all.
+        JournalError: for a folder that is not this run's, or is damaged; it is left
+            untouched. ``JournalBusy``, when another process is at it, names that one.
+        ValueError: for an unknown task or model, or a recording that cannot be read; no
+            folder is made then. Also for an environment that raises or gives numbers
+            that are not finite in random play, and (``NothingTrains``) when every
+            training crashes in the same way, the baseline's too.
+        TypeError: for an argument of another type.
+        MissingExtra: when the task, the training or the model needs one that is not
+            installed; no folder is made then.
+        ModelError: when the key of the model is missing; no folder is made then.
+        OSError: for a disk that is full or not to be written to, or too little memory.
+            The same call goes on from what has finished.
+        sqlite3.Error: for a journal that somebody else keeps locked.
     """
+    if not isinstance(config, RunConfig):
+        raise TypeError(f"config: expected a RunConfig, got {type(config).__name__}")
+    if not isinstance(folder, str | os.PathLike):
+        raise TypeError(f"folder: expected a path, got {type(folder).__name__}")
+    folder = Path(folder)
     task = load_task(config.task)
-    summary = _finished(config, folder)
-    if summary is None:
-        summary = _search(config, task, folder, resources or Resources(), observe)
-        write_report(folder)
-    elif not (folder / HTML_NAME).exists():
-        write_report(folder)
+    config = _agreed(config, config.whole(task), folder, observe)
+    with machine_faults(folder):
+        summary = _finished(config, folder)
+        if summary is None:
+            summary = _search(config, task, folder, resources or Resources(), observe)
+            write_report(folder)
+        elif not (folder / HTML_NAME).exists():
+            write_report(folder)
     return summary
+
+
+def _agreed(
+    asked: RunConfig, whole: RunConfig, folder: Path, observe: Observer
+) -> RunConfig:
+    """The configuration with the steps that are trained.
+
+    A run that an earlier version began keeps the number that it wrote down.
+    """
+    if asked == whole:
+        return whole
+    if (folder / FILE_NAME).exists():
+        with Journal.open(folder, readonly=True) as journal:
+            if journal.meta("config") == json.loads(canonical(asdict(asked))):
+                return asked
+    observe("steps", {"asked": asked.steps, "trained": whole.steps})
+    return whole
 
 
 def _finished(config: RunConfig, folder: Path) -> dict[str, Any] | None:
@@ -141,11 +181,22 @@ def _go(loop: Loop, journal: Journal) -> None:
     """Run the loop; what has finished is journaled even when it is interrupted."""
     started = time.time()
     journal.add_event("started")
+
+    def stop() -> None:
+        try:
+            loop.collect(wait=False)
+        finally:
+            journal.add_event("stopped", {"wall_seconds": time.time() - started})
+
     try:
         loop.go()
-    finally:
-        loop.collect(wait=False)
-        journal.add_event("stopped", {"wall_seconds": time.time() - started})
+    except BaseException:
+        # What broke it off is what the user must hear, not that a full disk takes no
+        # more notes either.
+        with suppress(OSError, NothingTrains):
+            stop()
+        raise
+    stop()
 
 
 def _connect(
@@ -156,9 +207,10 @@ def _connect(
     observe: Observer,
 ) -> Chat | None:
     """The model, with what the run has spent already."""
-    spent = None
+    spent, answered = None, 0
     if journal is not None:
         totals = journal.totals()
+        answered = totals.calls_ok + totals.calls_failed
         spent = Cost(totals.prompt_tokens + totals.completion_tokens, totals.usd)
     budget = Budget(resources.budget_tokens, resources.budget_usd, spent=spent)
 
@@ -174,6 +226,7 @@ def _connect(
             cache=resources.cache or folder / ANSWERS,
             threads=resources.model_threads,
             progress=progress,
+            answered=answered,
         )
     except ModelError as error:
         if not config.llm.startswith("embedded"):
@@ -204,6 +257,8 @@ def _film(journal: Journal, task: Task, observe: Observer) -> None:
         policy = load_policy(weights, task)
         shown = render_episode(task, policy, path, HOLDOUT_EVALUATION_SEED)
     except Exception as error:
+        if machine_fault(error, journal.folder) is not None:
+            raise
         # Simulators raise errors of their own where there is no display. A run
         # without a film is a run all the same; the journal says what is missing.
         reason = f"{type(error).__name__}: {error}"

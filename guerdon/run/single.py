@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from guerdon.agents.recipes import recipe_for
 from guerdon.agents.statistics import interval, share_interval
 from guerdon.agents.training import TrainingJob
+from guerdon.checks import integer
 from guerdon.envs import Task, load_task
-from guerdon.extras import require
+from guerdon.extras import MissingExtra, require_installed
+from guerdon.faults import blame, machine_fault, machine_faults, whole_file
 from guerdon.types import Failure
 
 
@@ -21,14 +23,28 @@ def require_trainable(task: Task, algo: Literal["ppo", "sac"] | None = None) -> 
 
     Raises:
         MissingExtra: when torch, SB3 or what the environment needs is not installed.
-        ValueError: for an algorithm that cannot act in this task.
+        ValueError: for an algorithm that cannot act in this task, or an environment
+            that cannot be made.
     """
     # Looked for and not loaded: the controller of a search trains nothing itself.
     for module in ("torch", "stable_baselines3", "safetensors"):
-        if importlib.util.find_spec(module) is None:
-            require(module, "sb3")
-    task.make().close()  # type: ignore[no-untyped-call]
+        require_installed(module, "sb3")
+    with _users_code(f"{task.id}: the environment cannot be made"):
+        task.make().close()  # type: ignore[no-untyped-call]
     recipe_for(task, algo)
+
+
+@contextmanager
+def _users_code(what: str) -> Iterator[None]:
+    """Words an error of somebody's environment, whatever its kind."""
+    try:
+        yield
+    except MissingExtra:
+        raise
+    except Exception as error:
+        if machine_fault(error, None) is not None:
+            raise
+        raise ValueError(f"{what}: {blame(error)}") from error
 
 
 def train_one(
@@ -40,7 +56,7 @@ def train_one(
     steps: int = 100_000,
     seed: int = 0,
     eval_episodes: int = 32,
-    out: Path | None = None,
+    out: Path | str | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> dict[str, Any]:
     """Train one agent in this process and give its true score.
@@ -50,19 +66,22 @@ def train_one(
         reward: ``"sparse"``, ``"human"`` or the text of a program.
         base: what a program's terms are added to.
         algo: ``ppo``, ``sac``, or None for the task's recipe.
-        steps: environment steps.
+        steps: environment steps; rounded up to whole rollouts of the recipe.
         seed: seed of the training.
         eval_episodes: episodes of the evaluation afterwards.
         out: folder for weights, episodes and ``result.json``.
         progress: told the finished share.
 
     Returns:
-        ``fitness`` and ``success`` as estimates over the evaluation's episodes, or
-        ``failure``.
+        ``fitness`` and ``success`` as estimates over the evaluation's episodes and
+        ``steps`` as they were trained, or ``failure``.
 
     Raises:
-        ValueError: for an unknown task, a wrong number or algorithm.
+        ValueError: for an unknown task, a number out of bounds or a wrong algorithm,
+            or an environment that cannot be made.
+        TypeError: for an argument of another type.
         MissingExtra: names the extra that is not installed.
+        OSError: for a disk that is full or not to be written to, or too little memory.
     """
     job = TrainingJob(
         task=task,
@@ -73,10 +92,14 @@ def train_one(
         algo=algo,
         eval_episodes=eval_episodes,
     )
-    require_trainable(load_task(task), algo)
+    one = load_task(task)
+    require_trainable(one, algo)
+    # Weights and result name the steps that were taken, not those asked for.
+    job = replace(job, steps=recipe_for(one, algo).whole_steps(job.steps))
     from guerdon.agents.sb3 import train
 
     if out is not None:
+        out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
     outcome = train(job, folder=out, progress=progress)
     if isinstance(outcome, Failure):
@@ -89,19 +112,26 @@ def train_one(
         "weights": None if out is None else str(out / (outcome.weights or "")),
     }
     if out is not None:
-        (out / "result.json").write_text(outcome.to_json() + "\n")
+        with machine_faults(out), whole_file(out / "result.json") as partial:
+            partial.write_text(outcome.to_json() + "\n")
     return found
 
 
 def evaluate_policy(
-    task: str, policy: Path, *, episodes: int, seed: int
+    task: str, policy: Path | str, *, episodes: int, seed: int
 ) -> dict[str, Any]:
     """The true score of saved weights on fresh episodes.
 
     Raises:
-        ValueError: for a file that holds no policy of this task.
+        ValueError: for a file that holds no policy of this task (says what the weights
+            take and give, and what the task has), a number out of bounds, or an
+            environment that raises or gives a score that is not finite.
+        TypeError: for an argument of another type.
+        OSError: for a file that cannot be read.
         MissingExtra: names the extra that is not installed.
     """
+    policy = Path(policy)
+    episodes, seed = integer("episodes", episodes, 1), integer("seed", seed)
     one = load_task(task)
     require_trainable(one)
     from safetensors import SafetensorError
@@ -115,7 +145,8 @@ def evaluate_policy(
         raise ValueError(
             f"{policy}: expected weights of guerdon train (.safetensors): {error}"
         ) from None
-    found = evaluate(one, loaded, episodes=episodes, seed=seed)
+    with _users_code(f"{one.id}: the evaluation broke off"):
+        found = evaluate(one, loaded, episodes=episodes, seed=seed)
     return {"task": one.id, **_scores(found.fitness, found.success)}
 
 

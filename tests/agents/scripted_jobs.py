@@ -1,13 +1,17 @@
 """Jobs for the workers' tests: what a job does stands in its ``reward``."""
 
 import ctypes
+import errno
 import json
+import math
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from guerdon.agents.training import Curve, TrainingJob, TrainingResult
@@ -55,6 +59,31 @@ def run(payload: bytes, folder: Path, progress: Callable[[float], None]) -> byte
         case "out of memory":
             os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(600)
+        case "killed once":
+            if not note.exists():
+                note.write_text("")
+                os.kill(os.getpid(), signal.SIGKILL)
+                time.sleep(600)
+            return answer
+        case "memory":
+            raise MemoryError("cannot hold that")
+        case "memory once":
+            if not note.exists():
+                note.write_text("")
+                raise MemoryError("cannot hold that")
+            return answer
+        case "full disk":
+            raise OSError(errno.ENOSPC, "No space left on device", str(note))
+        case "file limit":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+            note.write_bytes(b"x" * 2000)
+        case "own file":
+            Path("/proc/nothing").write_text("x")
+        case "infinite":
+            return replace(result_of(asked), fitness=(math.inf,)).to_json().encode()
+        case "empty":
+            nothing = replace(result_of(asked), fitness=(), success=(), length=())
+            return nothing.to_json().encode()
         case "huge":
             return b"x" * (9 * 2**20)
         case "garbage":

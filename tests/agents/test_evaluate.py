@@ -1,4 +1,6 @@
+import errno
 from pathlib import Path
+from typing import Any
 
 import countdown_task
 import gymnasium as gym
@@ -7,6 +9,7 @@ import pytest
 from countdown_task import HORIZON, TASK, first_number
 
 from guerdon.agents import evaluate as module
+from guerdon.agents.environments import NonFinite
 from guerdon.agents.evaluate import evaluate, load_episodes, save_episodes
 from guerdon.envs.table import TASKS
 
@@ -118,10 +121,46 @@ def test_no_episodes_cannot_be_saved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("episodes", "seed"), [(0, 0), (1, -1)])
 def test_counts_and_seeds_out_of_range_are_rejected(episodes: int, seed: int) -> None:
-    with pytest.raises(ValueError, match="expected episodes >= 1 and seed >= 0"):
+    with pytest.raises(ValueError, match=r"(episodes|seed): expected at least"):
         evaluate(TASK, Always(1), episodes=episodes, seed=seed)
 
 
 def test_a_score_that_is_not_finite_is_an_error() -> None:
     with pytest.raises(ValueError, match="the fitness of evaluation episode 0 is nan"):
         evaluate(countdown_task.NAN_FITNESS, Always(1), episodes=2, seed=0)
+
+
+def test_a_reward_of_the_environment_that_is_not_finite_is_an_error() -> None:
+    with pytest.raises(NonFinite, match=r"step 3 of evaluation episode [01] is nan"):
+        evaluate(countdown_task.NAN_REWARD, Always(0), episodes=2, seed=0)
+
+
+@pytest.mark.parametrize("values", [{"episodes": 1.5}, {"seed": True}])
+def test_counts_that_are_no_whole_numbers_are_rejected(values: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="expected a whole number"):
+        evaluate(TASK, Always(1), **{"episodes": 1, "seed": 0} | values)
+
+
+@pytest.mark.parametrize("size", [0, 40, 300])
+def test_a_damaged_recording_is_named(tmp_path: Path, size: int) -> None:
+    result = evaluate(TASK, Always(1), episodes=1, seed=5, record=1)
+    file = tmp_path / "x.npz"
+    save_episodes(file, result.episodes)
+    file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(ValueError, match=r"x\.npz: expected recorded episodes"):
+        load_episodes(file, TASK)
+
+
+def test_a_recording_that_finds_no_room_names_its_file_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Any, **_: object) -> None:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    result = evaluate(TASK, Always(1), episodes=1, seed=5, record=1)
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        save_episodes(tmp_path / "x.npz", result.episodes)
+    assert caught.value.filename == str(tmp_path / "x.npz")
+    assert list(tmp_path.iterdir()) == []

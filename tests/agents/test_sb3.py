@@ -1,19 +1,25 @@
+import errno
+import json
 import re
+import resource
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from guerdon.agents import sb3
 from guerdon.agents.environments import make_env
-from guerdon.agents.evaluate import evaluate, load_episodes
+from guerdon.agents.evaluate import Evaluation, evaluate, load_episodes
 from guerdon.agents.policies import load_policy
 from guerdon.agents.recipes import recipe_for
-from guerdon.agents.sb3 import CurveRecorder, run_job, train, whole_steps
+from guerdon.agents.sb3 import CurveRecorder, run_job, train
 from guerdon.agents.training import (
     Outcome,
     TrainingJob,
@@ -21,7 +27,7 @@ from guerdon.agents.training import (
     outcome_from_json,
 )
 from guerdon.agents.vector import NonFinite, TaskVecEnv, finite_program
-from guerdon.envs.table import TASKS
+from guerdon.envs.table import TASKS, load_task
 from guerdon.envs.task import Task
 from guerdon.reward_design.program import Designed, RewardProgram
 from guerdon.types import Failure
@@ -105,8 +111,6 @@ def test_a_saved_policy_acts_as_the_trained_one(
 
 
 def test_a_file_that_is_no_policy_of_ours_is_rejected(tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match="expected a policy of format"):
         load_policy(tmp_path / "x.safetensors", CARTPOLE)
@@ -116,8 +120,28 @@ def test_weights_of_another_task_are_rejected(tmp_path: Path) -> None:
     result = done(train(job(steps=256), folder=tmp_path))
     assert result.weights is not None
     other = TASKS["guerdon/LunarLander-v3"]
-    with pytest.raises(ValueError, match="weights do not fit"):
+    with pytest.raises(
+        ValueError,
+        match=r"trained on guerdon/CartPole-v1 for observations of shape \(4,\) and "
+        r"2 choices; guerdon/LunarLander-v3 has .* shape \(8,\) and 4 choices",
+    ):
         load_policy(tmp_path / result.weights, other)
+
+
+def test_weights_without_a_note_of_their_shapes_name_their_task(tmp_path: Path) -> None:
+    result = done(train(job(steps=256), folder=tmp_path))
+    assert result.weights is not None
+    file = tmp_path / result.weights
+    with safe_open(file, framework="pt") as opened:
+        header = json.loads(opened.metadata()["guerdon"])
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    del header["spaces"]
+    save_file(tensors, file, metadata={"guerdon": json.dumps(header)})
+    assert load_policy(file, CARTPOLE)
+    with pytest.raises(
+        ValueError, match="of guerdon/CartPole-v1, and this is guerdon/LunarLander-v3"
+    ):
+        load_policy(file, TASKS["guerdon/LunarLander-v3"])
 
 
 def test_the_curve_holds_true_score_and_proxy_apart() -> None:
@@ -174,8 +198,8 @@ def test_a_curve_waits_until_every_environment_has_ended_an_episode() -> None:
 
 def test_steps_are_rounded_up_to_whole_rollouts() -> None:
     recipe = replace(recipe_for(CARTPOLE), n_envs=8, n_steps=32)
-    assert whole_steps(recipe, 256) == 256
-    assert whole_steps(recipe, 257) == 512
+    assert recipe.whole_steps(256) == 256
+    assert recipe.whole_steps(257) == 512
 
 
 @pytest.mark.parametrize(
@@ -183,7 +207,17 @@ def test_steps_are_rounded_up_to_whole_rollouts() -> None:
     [
         ("NAN_REWARD", "non_finite", "reward term .* is nan"),
         ("NAN_OBSERVATION", "non_finite", r"observation is not finite at index \[0\]"),
-        ("RAISES", "crashed", "RuntimeError: the simulator fell over"),
+        ("NAN_FITNESS", "non_finite", "fitness of an episode in training is nan"),
+        (
+            "RAISES",
+            "crashed",
+            r"RuntimeError: the simulator fell over \(countdown_task.py:\d+, step\)",
+        ),
+        (
+            "NO_FITNESS",
+            "crashed",
+            r"KeyError: 'score' \(countdown_task.py:\d+, <lambda",
+        ),
     ],
 )
 def test_a_broken_environment_fails_the_candidate(
@@ -193,6 +227,68 @@ def test_a_broken_environment_fails_the_candidate(
     assert isinstance(outcome, Failure)
     assert outcome.kind == kind
     assert re.search(reason, outcome.reason)
+
+
+def test_a_fitness_that_is_no_number_only_in_the_evaluation_is_not_finite(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = load_task("countdown_task:NAN_FITNESS")
+    whole = sb3.evaluate
+
+    def evaluated(task: Task, *args: Any, **kwargs: Any) -> Evaluation:
+        return whole(broken, *args, **kwargs)
+
+    monkeypatch.setattr(sb3, "evaluate", evaluated)
+    outcome = train(job("countdown_task:TASK"))
+    assert isinstance(outcome, Failure)
+    assert outcome.kind == "non_finite"
+    assert "fitness of evaluation episode 0 is nan" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        MemoryError("cannot hold that"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+@pytest.mark.parametrize("place", ["evaluate", "save_policy", "save_episodes"])
+def test_what_the_machine_cannot_do_is_raised_and_not_the_candidate_s_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, place: str
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sb3, place, fails)
+    with pytest.raises(OSError, match="run the same command again"):
+        train(job(steps=256), folder=tmp_path)
+
+
+def test_weights_on_a_disk_that_is_full_leave_no_half_file(tmp_path: Path) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limit[1]))
+    try:
+        with pytest.raises(OSError, match="ulimit -f") as caught:
+            train(job(steps=256), folder=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert caught.value.filename.endswith(".safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rate_that_falls_to_zero_falls_no_further_in_the_last_rollout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # CartPole's recipe takes 256 steps at least, and its rate falls linearly.
+    shares: list[float] = []
+    monkeypatch.setattr(
+        sb3, "_schedule", lambda start, linear: lambda left: shares.append(left) or 1e-3
+    )
+    result = done(train(job(steps=100)))
+    assert result.steps == 256
+    assert min(shares) == 0.0
 
 
 def test_a_text_that_is_no_program_fails_with_its_line() -> None:

@@ -1,12 +1,14 @@
 import hashlib
 import json
 
+import numpy as np
 import pytest
 
 from guerdon.agents.training import (
     Curve,
     TrainingJob,
     TrainingResult,
+    Trouble,
     outcome_from_json,
     outcome_to_json,
 )
@@ -52,8 +54,10 @@ def test_jobs_that_differ_anywhere_have_different_keys() -> None:
     assert len({job.key for job in [JOB, *others]}) == 5
 
 
-@pytest.mark.parametrize("outcome", [RESULT, Failure("syntax", "no", 3)])
-def test_outcomes_survive_json(outcome: TrainingResult | Failure) -> None:
+@pytest.mark.parametrize(
+    "outcome", [RESULT, Failure("syntax", "no", 3), Trouble(28, "full", "/run/w.npz")]
+)
+def test_outcomes_survive_json(outcome: TrainingResult | Failure | Trouble) -> None:
     assert outcome_from_json(outcome_to_json(outcome)) == outcome
 
 
@@ -79,9 +83,32 @@ def test_json_of_something_else_is_rejected(text: str) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"steps": 0}, {"seed": -1}, {"eval_episodes": 0}, {"base": "x"}, {"algo": "dqn"}],
+    [
+        *({"steps": 0}, {"seed": -1}, {"eval_episodes": 0}, {"base": "x"}),
+        *({"algo": "dqn"}, {"seed": 2**31}, {"steps": 2**53 + 1}),
+    ],
 )
 def test_a_job_out_of_range_is_rejected(values: dict[str, int]) -> None:
     plain = {"task": "t", "reward": "sparse", "steps": 1, "seed": 0}
     with pytest.raises(ValueError, match=next(iter(values))):
         TrainingJob(**plain | values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"steps": 1.5}, {"steps": True}, {"seed": "3"}, {"eval_episodes": None}),
+        *({"task": 3}, {"reward": None}),
+    ],
+)
+def test_a_job_of_other_types_is_rejected_by_name(values: dict[str, object]) -> None:
+    plain = {"task": "t", "reward": "sparse", "steps": 1, "seed": 0}
+    with pytest.raises(TypeError, match=f"{next(iter(values))}: expected"):
+        TrainingJob(**plain | values)  # type: ignore[arg-type]
+
+
+def test_numpy_numbers_make_the_same_job_as_python_s() -> None:
+    steps: int = np.int64(10)  # type: ignore[assignment]
+    made = TrainingJob("guerdon/CartPole-v1", "sparse", steps, np.int32(3))  # type: ignore[arg-type]
+    assert made == JOB
+    assert made.key == JOB.key

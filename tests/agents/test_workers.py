@@ -1,16 +1,19 @@
+import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 from scripted_jobs import job, result_of
 
 from guerdon.agents import workers
-from guerdon.agents.training import Outcome, TrainingResult
+from guerdon.agents.training import Outcome, TrainingResult, Trouble
 from guerdon.agents.workers import WorkerPool
 from guerdon.types import Failure
 
@@ -21,7 +24,7 @@ def pool_of(folder: Path, *, count: int = 1, deadline: float = PATIENCE) -> Work
     return WorkerPool(count, deadline, folder, function="scripted_jobs:run")
 
 
-def run_one(folder: Path, action: str, deadline: float = PATIENCE) -> Outcome:
+def run_one(folder: Path, action: str, deadline: float = PATIENCE) -> Outcome | Trouble:
     with pool_of(folder, deadline=deadline) as pool:
         pool.submit(job(action))
         ((_, outcome),) = pool.as_completed(timeout=PATIENCE)
@@ -50,7 +53,7 @@ def noted(path: Path) -> dict[str, list[int]]:
     return json.loads(path.read_text())
 
 
-def failure(outcome: Outcome) -> Failure:
+def failure(outcome: Outcome | Trouble) -> Failure:
     assert isinstance(outcome, Failure)
     return outcome
 
@@ -114,7 +117,11 @@ def test_what_a_finished_worker_leaves_behind_is_killed(
         ("raise", "exit code 1"),
         ("raise", "RuntimeError: a speaking message"),
         ("exit", "exit code 3\nlast words"),
-        ("out of memory", "killed by SIGKILL"),
+        ("out of memory", "worker died: killed by SIGKILL, as the system does when"),
+        ("out of memory", "the first time: worker died: killed by SIGKILL"),
+        ("memory", "out of memory (cannot hold that)"),
+        ("own file", "nothing"),
+        ("empty", "fitness, success and length of each episode"),
         ("huge", "limit is 8388608"),
         ("garbage", "not a training result"),
         ("impostor", "another job"),
@@ -126,6 +133,73 @@ def test_a_crash_is_a_failure_that_says_how_it_died(
     outcome = failure(run_one(tmp_path, action))
     assert outcome.kind == "crashed"
     assert told in outcome.reason
+
+
+@pytest.mark.parametrize("action", ["killed once", "memory once"])
+def test_a_worker_that_a_signal_killed_is_tried_once_more(
+    tmp_path: Path, action: str
+) -> None:
+    assert run_one(tmp_path, action) == result_of(job(action))
+
+
+def test_a_killed_job_is_tried_again_after_those_that_wait(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as pool:
+        for action in ("killed once", "answer", "answer"):
+            pool.submit(job(action, seed=pool.pending))
+        order = [one.reward for one, _ in pool.as_completed(timeout=PATIENCE)]
+    assert order == ["answer", "answer", "killed once"]
+
+
+def test_a_job_may_go_before_those_that_wait(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as pool:
+        # Killed, it makes room and goes to the end.
+        slow = job("progress")
+        pool.submit(slow)
+        assert wait_until(lambda: pool.progress(slow) == 0.5)
+        pool.submit(job("answer", 1))
+        pool.submit(job("answer", 2), first=True)
+        for child in list(pool._children):
+            child.kill()
+        done = pool.as_completed(timeout=PATIENCE)
+        assert [next(done)[0].seed for _ in range(2)] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("action", "number", "helps"),
+    [
+        ("full disk", errno.ENOSPC, "make room"),
+        ("file limit", errno.EFBIG, "ulimit -f"),
+    ],
+)
+def test_what_the_machine_cannot_do_is_trouble_and_no_failure(
+    tmp_path: Path, action: str, number: int, helps: str
+) -> None:
+    trouble = run_one(tmp_path, action)
+    assert isinstance(trouble, Trouble)
+    error = trouble.error()
+    assert error.errno == number
+    assert error.filename is not None
+    assert error.filename.startswith(str(tmp_path))
+    assert helps in str(error)
+    assert "run the same command again" in str(error)
+
+
+def test_a_worker_that_cannot_be_started_is_trouble_and_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_process(*_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(workers, "Child", no_process)
+    trouble = run_one(tmp_path, "answer")
+    assert isinstance(trouble, Trouble)
+    assert "no worker could be started (BlockingIOError" in trouble.text
+
+
+def test_an_answer_without_a_finite_score_is_not_finite(tmp_path: Path) -> None:
+    found = failure(run_one(tmp_path, "infinite"))
+    assert found.kind == "non_finite"
+    assert "episode 0 is inf" in found.reason
 
 
 def test_a_worker_does_not_heed_the_interrupt_of_the_terminal(tmp_path: Path) -> None:
@@ -206,6 +280,21 @@ def test_a_killed_controller_leaves_no_process_behind(
         line for line in notes[0]["environment"] if "not-for-workers" in str(line)
     ]
     assert notes[0]["threads"] == "1"
+
+
+def test_a_server_that_died_is_replaced_by_one_without_the_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-not-for-workers")
+    with pool_of(tmp_path) as pool:
+        server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+        os.kill(server, signal.SIGKILL)
+        assert wait_until(lambda: not alive(server))
+        pool.submit(job("abandon"))
+        list(pool.as_completed(timeout=PATIENCE))
+    note = noted(tmp_path / "abandon-0.json")
+    assert note["environment"]
+    assert "not-for-workers" not in str(note["environment"])
 
 
 def test_workers_see_no_keys_and_the_controller_keeps_them(

@@ -13,6 +13,7 @@ from guerdon.llm.budget import (
     Cost,
     Metered,
     Price,
+    believable,
     count_tokens,
     estimate,
     find_price,
@@ -134,3 +135,25 @@ def test_longer_name_is_another_model() -> None:
 @pytest.mark.parametrize(("text", "n"), [("", 0), ("a", 1), ("abcd", 2), ("ü" * 3, 2)])
 def test_tokens_are_counted_by_bytes(text: str, n: int) -> None:
     assert count_tokens(text) == n
+
+
+@pytest.mark.parametrize(
+    ("reported", "text", "expected"),
+    [
+        (0, "", True),
+        (0, "a", False),
+        (1, "x" * 16, True),
+        (1, "x" * 17, False),
+        (10_000_000, "x", True),
+        (10_000_001, "x", False),
+        (-1, "", False),
+        (True, "x", False),
+        ("5", "x", False),
+        (5.0, "x", False),
+        (None, "x", False),
+    ],
+)
+def test_a_reported_number_of_tokens_is_believed_within_bounds(
+    reported: object, text: str, expected: bool
+) -> None:
+    assert believable(reported, text) is expected

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from guerdon.extras import MissingExtra
 from guerdon.llm.budget import Budget
 from guerdon.llm.client import Answer, Message, ModelError, Request, connect
 from guerdon.llm.endpoint import Endpoint
@@ -196,3 +197,23 @@ def test_importing_the_room_loads_no_client_and_no_runtime() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("uri", ["openai:gpt-5", "http://127.0.0.1:9/v1#m", "embedded"])
+def test_a_missing_package_is_noticed_when_the_chat_is_opened(
+    monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(MissingExtra, match=r"'llm': pip install 'guerdon\[llm\]'"):
+        connect(uri)
+
+
+def test_the_embedded_model_needs_its_engine_before_its_weights(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GUERDON_CACHE", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'guerdon\[embedded\]'"):
+        connect("embedded:smol")
+    assert list(tmp_path.iterdir()) == []

@@ -46,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
             "right": right, "grammar": body.get("grammar"), "env": sorted(os.environ),
             "argv": " ".join(sys.argv), "settings": settings,
         })
-        usage = {"prompt_tokens": 2, "completion_tokens": 1}
+        usage = {"prompt_tokens": 2, "completion_tokens": 100}
         data = {"choices": [{"message": {"content": content}}], "usage": usage}
         data = json.dumps(data).encode()
         head = "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data)
@@ -88,7 +88,7 @@ def test_server_starts_at_the_first_request_and_ends_at_close(make: Make) -> Non
     chat.close()
     chat.close()
     assert gone(pid)
-    assert (answer.tokens, answer.usd) == (3, 0.0)
+    assert (answer.tokens, answer.usd) == (102, 0.0)
     assert answer.model == f"embedded:smol@{SMOL.sha256[:12]}"
 
 
@@ -110,7 +110,7 @@ def test_server_gets_a_key_and_a_grammar_and_none_of_our_secrets(
 def test_crash_restarts_the_server_and_repeats_the_call(make: Make) -> None:
     chat = make()
     chat.chat(ask())
-    assert chat.chat(ask("crash once")).tokens == 3
+    assert chat.chat(ask("crash once")).tokens == 102
     assert chat.starts == 2
 
 
@@ -119,7 +119,7 @@ def test_server_killed_between_calls_is_started_again(make: Make) -> None:
     chat.chat(ask())
     assert chat.pid is not None
     os.kill(chat.pid, signal.SIGKILL)
-    assert chat.chat(ask()).tokens == 3
+    assert chat.chat(ask()).tokens == 102
     assert chat.starts == 2
 
 
@@ -128,7 +128,7 @@ def test_request_that_kills_the_server_twice_is_an_error(make: Make) -> None:
     with pytest.raises(ModelError, match="ended twice during the same") as caught:
         chat.chat(ask("crash"))
     assert (caught.value.kind, caught.value.retryable) == ("server", False)
-    assert chat.chat(ask()).tokens == 3
+    assert chat.chat(ask()).tokens == 102
 
 
 def test_server_that_hangs_is_replaced(make: Make) -> None:

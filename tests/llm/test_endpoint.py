@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from guerdon.llm.budget import Budget, Price
+from guerdon.llm.budget import Budget, Metered, Price
 from guerdon.llm.cache import Cached
 from guerdon.llm.client import ModelError, connect
 from guerdon.llm.endpoint import Endpoint
@@ -177,7 +177,11 @@ def test_half_a_surrogate_pair_does_not_survive(
 
 
 @pytest.mark.parametrize(
-    "usage", [None, {}, "much", (-5, 3), ("a", 1), (1.5, 2), (True, 1)]
+    "usage",
+    [
+        *(None, {}, "much", (-5, 3), ("a", 1), (1.5, 2), (True, 1)),
+        *((0, 0), (0, 3), (5, 0), (10**19, 3), (5, 10**9)),
+    ],
 )
 def test_usage_that_cannot_be_true_is_estimated(
     server: FakeServer, endpoint: Endpoint, usage: object
@@ -389,3 +393,17 @@ def test_open_breaker_leaves_the_server_alone(server: FakeServer) -> None:
 def test_timeout_must_be_positive() -> None:
     with pytest.raises(ValueError, match="timeout: expected seconds > 0, got 0"):
         Endpoint("http://x/v1", "m", key=Secret(""), timeout=0)
+
+
+def test_a_server_that_reports_no_tokens_does_not_lift_the_cap(
+    server: FakeServer, endpoint: Endpoint
+) -> None:
+    server.decide = lambda body: Reply(completion("x" * 300, usage=(0, 0)))
+    budget = Budget(tokens=1000)
+    chat = Metered(endpoint, budget, None)
+    request = ask("y" * 300, max_tokens=100)
+    # 100 + 8 tokens of a prompt and 100 of an answer, with room for the next call.
+    assert [chat.chat(request).tokens for _ in range(4)] == [208] * 4
+    with pytest.raises(ModelError, match="budget"):
+        chat.chat(request)
+    assert budget.spent.tokens == 4 * 208

@@ -54,6 +54,12 @@ def test_an_unknown_name_says_which_ones_there_are():
         reward_for(TASK, "humna")
 
 
+@pytest.mark.parametrize("wrong", [None, 5, b"sparse", ["sparse"]])
+def test_a_reward_that_is_no_text_is_refused_with_its_type(wrong):
+    with pytest.raises(TypeError, match=rf"reward: .*\({type(wrong).__name__}\)"):
+        reward_for(TASK, wrong)
+
+
 def test_an_unknown_base_is_refused():
     with pytest.raises(ValueError, match="expected 'sparse' or 'none', got 'dense'"):
         reward_for(TASK, HUMAN, base="dense")

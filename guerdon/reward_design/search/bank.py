@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from guerdon.envs.task import Task, TaskEnv
+from guerdon.faults import blame, machine_fault
 from guerdon.types import Batch, Episode, Features
 
 STICKINESS = 0.8
@@ -23,6 +24,10 @@ class Bank:
         task: the task.
         episodes: any number of episodes, whole ones; the last may be cut short.
         fitness: true score of every episode; NaN where it was cut short.
+
+    Raises:
+        ValueError: without an episode, or for a true score or a reward of the
+            environment that is not finite; names the task, the episode and the value.
     """
 
     task: Task
@@ -37,6 +42,27 @@ class Bank:
             )
         if not self.episodes:
             raise ValueError("bank: expected at least one episode, got none")
+        for number, (episode, score) in enumerate(
+            zip(self.episodes, self.fitness, strict=True)
+        ):
+            self._require_numbers(number, episode, score)
+
+    def _require_numbers(self, number: int, episode: Episode, score: float) -> None:
+        """Refuse what could only be compared wrongly."""
+        rewards = np.asarray(episode.reward, np.float64)
+        bad = np.flatnonzero(~np.isfinite(rewards))
+        if len(bad):
+            raise ValueError(
+                f"{self.task.id}: the environment's reward in step {bad[0] + 1} of "
+                f"logged episode {number} is {rewards[bad[0]]}; expected a finite "
+                "number"
+            )
+        cut = not (episode.terminated or episode.truncated)
+        if not np.isfinite(score) and not (cut and np.isnan(score)):
+            raise ValueError(
+                f"{self.task.id}: the fitness of logged episode {number} is {score}; "
+                "expected a finite number"
+            )
 
     @classmethod
     def of(cls, task: Task, episodes: Sequence[Episode]) -> Bank:
@@ -98,6 +124,11 @@ def collect(task: Task, *, steps: int = 6000, seed: int = 0) -> Bank:
 
     The same seed gives the same bank. The episode under way at the end is kept, cut
     short, without a score.
+
+    Raises:
+        ValueError: for an environment or a fitness that raises; names the error and the
+            line that raised it. Also for scores and rewards that are not finite.
+        OSError: for what the machine could not do.
     """
     rng = np.random.default_rng([seed, 3])
     env = task.make()
@@ -110,6 +141,15 @@ def collect(task: Task, *, steps: int = 6000, seed: int = 0) -> Bank:
             episode = _play(task, env, rng, sticky, steps - total)
             episodes.append(episode)
             total += episode.length
+    except Exception as error:
+        # Whatever somebody's environment raises, a search of its reward ends here.
+        fault = machine_fault(error, None)
+        if fault is not None:
+            raise fault from error
+        raise ValueError(
+            f"{task.id}: random play broke off in episode {len(episodes)}: "
+            f"{blame(error)}"
+        ) from error
     finally:
         env.close()  # type: ignore[no-untyped-call]
     return Bank.of(task, episodes)

@@ -121,9 +121,22 @@ def screen(tree: Tree, bank: Bank, discount: float = 0.99) -> Screened | Failure
     columns = np.clip(values[:, 0], -CLAMP, CLAMP)
     if not np.isfinite(columns).all():
         name = terms.names[int(np.argmin(np.isfinite(columns).all(axis=0)))]
-        return Failure("non_finite", f"term {name!r} is not finite on logged steps")
+        reason = f"term {name!r} is not finite on logged steps"
+        if spoilt := _spoilt(bank):
+            reason += f", where the task's features are not finite either: {spoilt}"
+        return Failure("non_finite", reason)
     own = columns.sum(axis=1)
     return Screened(_measure(bank, terms.names, columns, own, discount), own)
+
+
+def _spoilt(bank: Bank) -> str:
+    """Features that are not always finite on the bank."""
+    rows = (bank.batch.prev, bank.batch.now)
+    return ", ".join(
+        feature.name
+        for feature in bank.task.layout
+        if not all(np.isfinite(row[feature.name]).all() for row in rows)
+    )
 
 
 def _depends_on_anything(tree: Tree) -> bool:

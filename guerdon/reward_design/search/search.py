@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from guerdon.checks import integer
 from guerdon.reward_design.search.archive import Archive
 from guerdon.reward_design.search.bandit import Bandit
 from guerdon.reward_design.search.candidate import (
@@ -46,6 +47,10 @@ class SearchConfig:
         confidence: probability of being best at which no more seeds are added.
         model_share: share of the first round that a model proposes, if there is one.
         seed: seed of everything that the search draws.
+
+    Raises:
+        ValueError: for a number out of bounds.
+        TypeError: for a count that is no whole number.
     """
 
     candidates: int = 12
@@ -58,13 +63,9 @@ class SearchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("candidates", "rounds", "search_seeds", "finalists"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name}: expected at least 1, got {getattr(self, name)}"
-                )
-        if self.final_seeds < 0:
-            raise ValueError(f"final_seeds: expected 0 or more, got {self.final_seeds}")
+        least = dict.fromkeys(("candidates", "rounds", "search_seeds", "finalists"), 1)
+        for name, low in (least | {"final_seeds": 0, "seed": 0}).items():
+            object.__setattr__(self, name, integer(name, getattr(self, name), low))
         for name in ("confidence", "model_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")

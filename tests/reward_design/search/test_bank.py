@@ -6,6 +6,7 @@ import pytest
 
 from guerdon.agents.evaluate import load_episodes, save_episodes
 from guerdon.reward_design.search import Bank, collect
+from guerdon.types import Episode
 from tests.agents.countdown_task import HORIZON
 from tests.agents.countdown_task import TASK as COUNTDOWN
 from tests.reward_design.search.small import TASK, episode, small_task
@@ -116,3 +117,50 @@ def test_a_saved_bank_comes_back_the_same(tmp_path: Path) -> None:
     assert np.array_equal(bank.batch.prev.rows, again.batch.prev.rows)
     assert np.array_equal(bank.fitness, again.fitness, equal_nan=True)
     assert np.array_equal(bank.failed, again.failed)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scores_and_rewards_that_are_no_numbers_are_refused_by_task_and_value(
+    value: float,
+) -> None:
+    lost = replace(FAILED, info={"fitness": value, "success": False})
+    with pytest.raises(ValueError, match=rf"Small-v0: the fitness .* 1 is {value}"):
+        Bank.of(TASK, [SOLVED, lost])
+    unpaid = replace(SOLVED, reward=np.array([0.0, value]), info={"fitness": 0.0})
+    with pytest.raises(ValueError, match=rf"step 2 of logged episode 0 is {value}"):
+        Bank.of(TASK, [unpaid])
+
+
+def test_an_endless_score_is_refused_where_an_episode_was_cut_short_too() -> None:
+    with pytest.raises(ValueError, match="is inf"):
+        Bank(TASK, (CUT,), (np.inf,))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_fitness_that_random_play_shows_to_be_no_number_is_refused(
+    value: float,
+) -> None:
+    task = replace(COUNTDOWN, fitness=lambda episode: value)
+    with pytest.raises(ValueError, match=f"Countdown: the fitness .* is {value}"):
+        collect(task, steps=100)
+
+
+def _divides(episode: Episode) -> float:
+    return 1.0 / (episode.length - episode.length)
+
+
+def test_a_fitness_that_raises_is_named_with_its_line() -> None:
+    task = replace(COUNTDOWN, fitness=_divides)
+    with pytest.raises(
+        ValueError,
+        match=r"ZeroDivisionError: .* \(test_bank\.py:\d+, _divides\)",
+    ):
+        collect(task, steps=100)
+
+
+def test_too_little_memory_for_random_play_is_not_the_task_s_fault() -> None:
+    def greedy(episode: Episode) -> float:
+        raise MemoryError("cannot hold that")
+
+    with pytest.raises(OSError, match=r"out of memory .*run the same command again"):
+        collect(replace(COUNTDOWN, fitness=greedy), steps=100)

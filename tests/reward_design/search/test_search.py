@@ -351,7 +351,7 @@ def test_when_everything_fails_there_is_no_winner_and_no_error() -> None:
         ("rounds", 0, "at least 1, got 0"),
         ("search_seeds", 0, "at least 1, got 0"),
         ("finalists", 0, "at least 1, got 0"),
-        ("final_seeds", -1, "0 or more, got -1"),
+        ("final_seeds", -1, "at least 0, got -1"),
         ("confidence", 1.5, "0 to 1, got 1.5"),
         ("model_share", -0.5, "0 to 1, got -0.5"),
     ],
