@@ -2,7 +2,7 @@
 
 import sys
 
-from guerdon.cli.main import main
+from guerdon.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

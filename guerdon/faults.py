@@ -146,7 +146,11 @@ def blame(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     # A library that raises was called with something that it could not take.
     own = [frame for frame in frames if not _is_library(frame.filename)]
-    message = f"{type(error).__name__}: {str(error)[:REASON_LENGTH]}"
+    try:
+        words = str(error)[:REASON_LENGTH]
+    except Exception as second:  # an error of the user's own that cannot say itself
+        words = f"its message cannot be made ({type(second).__name__})"
+    message = f"{type(error).__name__}: {words}"
     if not frames:
         return message
     frame = (own or frames)[-1]

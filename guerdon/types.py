@@ -12,7 +12,10 @@ import keyword
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Literal, NamedTuple
+
+from guerdon.checks import MOST, integer
 
 Array = Any
 """A NumPy array or a torch tensor; jaxtyping gives the shapes in the tests."""
@@ -36,6 +39,52 @@ FailureKind = Literal[
 ]
 
 
+def _expect(
+    name: str, value: object, kinds: type | tuple[type, ...], words: str
+) -> None:
+    """Refuse a value of another type."""
+    if not isinstance(value, kinds):
+        raise TypeError(
+            f"{name}: expected {words}, got {value!r} ({type(value).__name__})"
+        )
+
+
+def _choose(name: str, value: object, choices: tuple[object, ...]) -> None:
+    """Refuse what is none of the choices."""
+    # Compared one by one: a value that is wrong need not have a hash.
+    if not any(value is choice or value == choice for choice in choices):
+        expected = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+
+
+def _check_range(whose: str, low: object, high: object) -> None:
+    """Refuse bounds that are no numbers, or that no finite number keeps."""
+    for what, bound in (("low", low), ("high", high)):
+        _expect(f"{whose}: {what}", bound, Real, "a number")
+    smallest, largest = float(low), float(high)  # type: ignore[arg-type]
+    if not smallest <= largest or smallest == math.inf or largest == -math.inf:
+        raise ValueError(
+            f"{whose}: expected low <= high with a finite number between, got "
+            f"[{low}, {high}]"
+        )
+
+
+def _check_name(name: object) -> None:
+    """Refuse a name that a reward program could not write."""
+    _expect("feature name", name, str, "a text")
+    text = str(name)
+    if not (text.isascii() and text.isidentifier()) or text.startswith("_"):
+        raise ValueError(
+            f"feature name {text!r}: expected a Python identifier of plain "
+            "letters that does not start with an underscore"
+        )
+    if keyword.iskeyword(text) or len(text) > MAX_NAME:
+        raise ValueError(
+            f"feature name {text!r}: expected no keyword of Python and at most "
+            f"{MAX_NAME} letters"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Feature:
     """One named quantity of an environment that a reward may look at.
@@ -52,8 +101,9 @@ class Feature:
             ``"lower"`` or None.
 
     Raises:
-        ValueError: for a bad name, an empty range or a shape that is not ``()``
-            or ``(n,)``.
+        TypeError: for a text, tuple or number that is something else.
+        ValueError: for a bad name, another kind or direction, an empty range or a
+            shape that is not ``()`` or ``(n,)``.
     """
 
     name: str
@@ -66,27 +116,21 @@ class Feature:
     better: Literal["higher", "lower"] | None = None
 
     def __post_init__(self) -> None:
-        name = self.name
-        if not (name.isascii() and name.isidentifier()) or name.startswith("_"):
+        _check_name(self.name)
+        whose = f"feature {self.name!r}"
+        for what in ("meaning", "unit"):
+            _expect(f"{whose}: {what}", getattr(self, what), str, "a text")
+        _choose(f"{whose}: kind", self.kind, ("number", "flag"))
+        _choose(f"{whose}: better", self.better, ("higher", "lower", None))
+        _expect(f"{whose}: shape", self.shape, tuple, "a tuple, () or (n,)")
+        if len(self.shape) > 1 or any(
+            integer(f"{whose}: size in shape", size, least=-MOST) < 1
+            for size in self.shape
+        ):
             raise ValueError(
-                f"feature name {name!r}: expected a Python identifier of plain "
-                "letters that does not start with an underscore"
+                f"{whose}: expected shape () or (n,) with n >= 1, got {self.shape}"
             )
-        if keyword.iskeyword(name) or len(name) > MAX_NAME:
-            raise ValueError(
-                f"feature name {name!r}: expected no keyword of Python and at most "
-                f"{MAX_NAME} letters"
-            )
-        if len(self.shape) > 1 or any(size < 1 for size in self.shape):
-            raise ValueError(
-                f"feature {self.name!r}: expected shape () or (n,) with n >= 1, "
-                f"got {self.shape}"
-            )
-        if not self.low <= self.high:
-            raise ValueError(
-                f"feature {self.name!r}: expected low <= high, got "
-                f"[{self.low}, {self.high}]"
-            )
+        _check_range(whose, self.low, self.high)
 
     @property
     def size(self) -> int:
@@ -102,12 +146,16 @@ class Layout:
     (3, slice(1, 3, None))
 
     Raises:
+        TypeError: for anything but a list or tuple of features.
         ValueError: when two features share a name.
     """
 
     __slots__ = ("_columns", "features", "width")
 
     def __init__(self, features: list[Feature] | tuple[Feature, ...]) -> None:
+        _expect("layout", features, (list, tuple), "a list or tuple of Features")
+        for feature in features:
+            _expect("layout", feature, Feature, "Features")
         self.features = tuple(features)
         self._columns: dict[str, slice] = {}
         start = 0
@@ -237,6 +285,11 @@ class ActionSpec:
         names: one word for every choice or dimension; may be empty.
         low: smallest value of every dimension (continuous only).
         high: largest value of every dimension (continuous only).
+
+    Raises:
+        TypeError: for a size that is no whole number, or what should be a tuple.
+        ValueError: for another kind, a number of names or bounds that is not
+            ``size``, an empty range, or bounds of a discrete action.
     """
 
     kind: Literal["discrete", "continuous"]
@@ -246,12 +299,28 @@ class ActionSpec:
     high: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"action size: expected at least 1, got {self.size}")
-        if self.names and len(self.names) != self.size:
+        _choose("action kind", self.kind, ("discrete", "continuous"))
+        integer("action size", self.size, least=1)
+        for what in ("names", "low", "high"):
+            values = getattr(self, what)
+            _expect(f"action {what}", values, tuple, "a tuple")
+            if values and len(values) != self.size:
+                raise ValueError(
+                    f"action {what}: expected {self.size}, got {len(values)}"
+                )
+        for name in self.names:
+            _expect("action names", name, str, "texts")
+        if len(self.low) != len(self.high):
             raise ValueError(
-                f"action names: expected {self.size}, got {len(self.names)}"
+                f"action bounds: expected low and high together, got {len(self.low)} "
+                f"and {len(self.high)} numbers"
             )
+        if self.low and self.kind == "discrete":
+            raise ValueError(
+                "action bounds: expected none for a discrete action, got low and high"
+            )
+        for place, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
+            _check_range(f"action dimension {place}", low, high)
 
 
 class Spec(NamedTuple):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -381,6 +383,17 @@ with journal._transaction() as db:
 """
 
 
+KEPT = """
+import sys, time
+from guerdon.journal import CallRecord, Journal
+journal = Journal.open_or_create(sys.argv[1], {"a": 1})
+for n in range(4):
+    journal.add_call(CallRecord(key=f"k{n}", model="m", answer="x" * 20_000))
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is a POSIX signal")
 def test_a_transaction_killed_half_way_leaves_a_sound_journal(tmp_path: Path) -> None:
     child = start(HALF, tmp_path)
@@ -397,6 +410,89 @@ def test_a_transaction_killed_half_way_leaves_a_sound_journal(tmp_path: Path) ->
     with sqlite3.connect(tmp_path / "journal.sqlite") as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     db.close()
+
+
+@pytest.mark.parametrize("limit", ["pages", "file size"])
+def test_a_full_disk_is_told_as_such_and_what_was_written_stays(
+    tmp_path: Path, limit: str
+) -> None:
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Journal.create(tmp_path, CONFIG) as journal:
+        journal.add_call(call("kept"))
+        if limit == "pages":
+            (pages,) = journal._connection.execute("PRAGMA page_count").fetchone()
+            journal._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+        else:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, old[1]))
+        try:
+            for n in range(2):
+                with pytest.raises(OSError, match="run the same command again") as lost:
+                    journal.add_call(call(f"lost-{n}", answer="x" * 400_000))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        assert lost.value.errno == (errno.ENOSPC if limit == "pages" else errno.EIO)
+        assert lost.value.filename == str(tmp_path / "journal.sqlite")
+        assert [record.key for record in journal.calls()] == ["kept"]
+    with Journal.open(tmp_path) as journal:
+        journal.add_call(call("next"))
+        assert [record.key for record in journal.calls()] == ["kept", "next"]
+
+
+def test_a_commit_that_fails_leaves_the_journal_ready_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Journal.create(tmp_path, CONFIG) as journal:
+        real = journal._connection
+
+        class Full:
+            in_transaction = property(lambda self: real.in_transaction)
+
+            def execute(self, statement: str, *values: object) -> object:
+                if statement == "COMMIT":
+                    error = sqlite3.OperationalError("disk I/O error")
+                    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+                    raise error
+                return real.execute(statement, *values)
+
+        monkeypatch.setattr(journal, "_connection", Full())
+        with pytest.raises(OSError, match="look at the disk"):
+            journal.add_call(call("lost"))
+        monkeypatch.setattr(journal, "_connection", real)
+        journal.add_call(call("next"))
+        assert [record.key for record in journal.calls()] == ["next"]
+
+
+def test_a_log_torn_anywhere_gives_back_what_was_whole(tmp_path: Path) -> None:
+    keys = [f"k{n}" for n in range(4)]
+    child = start(KEPT, tmp_path / "whole")
+    child.send_signal(signal.SIGKILL)
+    kill(child)
+    log = (tmp_path / "whole" / "journal.sqlite-wal").read_bytes()
+    found = set()
+    for cut in range(0, len(log) + 1, len(log) // 12):
+        folder = tmp_path / str(cut)
+        folder.mkdir()
+        main = (tmp_path / "whole" / "journal.sqlite").read_bytes()
+        (folder / "journal.sqlite").write_bytes(main)
+        (folder / "journal.sqlite-wal").write_bytes(log[:cut] + b"torn" * 9)
+        with Journal.open(folder) as journal:
+            kept = [record.key for record in journal.calls()]
+            assert kept == keys[: len(kept)]
+            journal.add_event("goes on")
+        found.add(len(kept))
+    assert found == {0, 1, 2, 3, 4}
+
+
+def test_a_new_journal_that_finds_no_room_names_the_file(tmp_path: Path) -> None:
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, old[1]))
+    try:
+        with pytest.raises(OSError, match=r"journal\.sqlite") as lost:
+            Journal.create(tmp_path, CONFIG)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert lost.value.errno == errno.EIO
+    Journal.create(tmp_path, CONFIG).close()
 
 
 def test_a_process_killed_while_it_made_its_journal_is_forgotten(
@@ -455,7 +551,7 @@ def make_text_file(path: Path) -> None:
     ("make", "message"),
     [
         (make_other_database, "another program's database"),
-        (make_newer_journal, "schema 99, but this Guerdon reads schema 1"),
+        (make_newer_journal, "schema 99, .* reads schema 1 .a newer Guerdon wrote it"),
         (make_damaged_journal, "damaged"),
         (make_truncated_journal, "damaged"),
         (make_empty_file, "not an SQLite database"),
@@ -521,7 +617,10 @@ def test_rows_that_somebody_else_wrote_are_refused_by_name(tmp_path: Path) -> No
         db.execute("INSERT INTO meta VALUES ('deep', ?)", ("[" * 100_000,))
     db.close()
     with Journal.open(tmp_path) as journal:
-        with pytest.raises(JournalError, match="CandidateRecord that cannot be read"):
+        with pytest.raises(
+            JournalError,
+            match="candidates, row 1: a CandidateRecord that cannot be read",
+        ):
             journal.candidates()
         with pytest.raises(JournalError, match="deep: JSON is nested too deeply"):
             journal.meta("deep")

@@ -47,6 +47,29 @@ def training(
     )
 
 
+@pytest.mark.parametrize(
+    ("finalists", "seeds", "expected"),
+    [
+        (3, {"a": 2, "b": 1}, 0.7),  # two that were compared
+        (3, {"a": 2}, None),  # one alone
+        (1, {"a": 2, "b": 2}, None),  # one place only
+        (3, {"a": 1, "b": 1}, None),  # no second seed, so no spread
+    ],
+)
+def test_a_probability_is_stated_where_finalists_were_compared(
+    tmp_path: Path, finalists: int, seeds: dict[str, int], expected: float | None
+) -> None:
+    with Journal.create(tmp_path / "other", {"finalists": finalists}) as journal:
+        for name, count in seeds.items():
+            candidate(journal, name, "sample")
+            training(journal, name, "search", 0, 0.5)
+            for seed in range(1, count):
+                training(journal, name, "final", seed, 0.5)
+        training(journal, "sparse", "holdout", 1000, 0.1)
+        journal.set_meta("selection", {"winner": "a", "probability": 0.7})
+        assert summarise(journal, TASK)["probability_best"] == expected
+
+
 def test_each_origin_is_judged_by_search_and_finals_and_never_by_the_holdout(
     journal: Journal,
 ) -> None:

@@ -85,6 +85,74 @@ def test_a_bad_feature_is_refused_at_construction(arguments, words: str) -> None
         Feature(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"name": 5}, TypeError, "feature name: expected a text, got 5"),
+        ({"meaning": None}, TypeError, "meaning: expected a text, got None"),
+        ({"unit": 1}, TypeError, "unit: expected a text"),
+        ({"kind": "foo"}, ValueError, "kind: expected 'number' or 'flag', got 'foo'"),
+        ({"kind": []}, ValueError, "kind: expected 'number' or 'flag'"),
+        ({"better": "foo"}, ValueError, "'higher', 'lower' or None, got 'foo'"),
+        ({"shape": [2]}, TypeError, r"shape: expected a tuple, .* got \[2\] \(list\)"),
+        ({"shape": 2}, TypeError, r"shape: expected a tuple, .* got 2 \(int\)"),
+        ({"shape": (2.5,)}, TypeError, "expected a whole number, got 2.5"),
+        ({"shape": (-1,)}, ValueError, "n >= 1"),
+        ({"low": "0"}, TypeError, "low: expected a number, got '0'"),
+        ({"high": None}, TypeError, "high: expected a number, got None"),
+        ({"high": float("nan")}, ValueError, "low <= high"),
+        ({"low": float("inf")}, ValueError, "a finite number between"),
+        ({"high": -float("inf")}, ValueError, "a finite number between"),
+    ],
+)
+def test_a_feature_of_other_types_is_refused_with_what_was_expected(
+    arguments, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        Feature(**({"name": "x", "meaning": "position"} | arguments))
+
+
+def test_a_layout_takes_features_only() -> None:
+    with pytest.raises(TypeError, match="expected a list or tuple of Features"):
+        Layout(Feature("x", ""))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="expected Features, got 'x'"):
+        Layout(["x"])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (("foo", 2), ValueError, "'discrete' or 'continuous', got 'foo'"),
+        (("discrete", 2.5), TypeError, "action size: expected a whole number, got 2.5"),
+        (("discrete", True), TypeError, "action size: expected a whole number"),
+        (("discrete", 2, "ab"), TypeError, "action names: expected a tuple"),
+        (("discrete", 2, (1, 2)), TypeError, "action names: expected texts, got 1"),
+        (("discrete", 1, (), (0.0,), (1.0,)), ValueError, "none for a discrete action"),
+        (("continuous", 2, (), (0.0,), (1.0,)), ValueError, "low: expected 2, got 1"),
+        (("continuous", 1, (), (0.0,)), ValueError, "low and high together, got 1"),
+        (("continuous", 1, (), (1.0,), (0.0,)), ValueError, "dimension 0.*low <= high"),
+        (("continuous", 1, (), [0.0], (1.0,)), TypeError, "low: expected a tuple"),
+        (("continuous", 1, (), ("a",), (1.0,)), TypeError, "low: expected a number"),
+        (
+            ("continuous", 1, (), (float("nan"),), (1.0,)),
+            ValueError,
+            "low <= high",
+        ),
+    ],
+)
+def test_an_action_of_another_kind_is_refused_with_what_was_expected(
+    arguments, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        ActionSpec(*arguments)
+
+
+def test_bounds_without_end_and_numbers_of_numpy_are_fine() -> None:
+    assert Feature("x", "", shape=(np.int64(3),), low=np.float32(0)).size == 3
+    both = (float("-inf"),), (float("inf"),)
+    assert ActionSpec("continuous", 1, (), *both).size == 1
+
+
 def test_two_features_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="'x' is declared twice"):
         Layout([Feature("x", ""), Feature("x", "")])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from guerdon.agents.curve import CurveRecorder, Progress
 from guerdon.agents.evaluate import evaluate, save_episodes
 from guerdon.agents.policies import (
     TorchPolicy,
@@ -27,7 +27,6 @@ from guerdon.agents.policies import (
 )
 from guerdon.agents.recipes import Recipe, recipe_for
 from guerdon.agents.training import (
-    CURVE_POINTS,
     Curve,
     Outcome,
     TrainingJob,
@@ -49,119 +48,8 @@ from guerdon.reward_design.program import RewardProgram
 from guerdon.reward_design.reference import reward_for
 from guerdon.types import Failure
 
-Progress = Callable[[float], None]
-"""Told the finished share of a training, 0 to 1, a few times a second."""
-
-PROGRESS_SECONDS = 0.25
-
 NEVER = 2**62
 """A logging interval that no training reaches."""
-
-
-class CurveRecorder(BaseCallback):
-    """Collects the training curve from the ends of episodes.
-
-    Args:
-        steps: environment steps of the whole training.
-        names: terms of the designed reward.
-        span: environment steps in which every environment ends an episode at least
-            once: the horizon times the number of environments.
-        progress: told the finished share.
-        should_stop: asked whether to end the training here.
-    """
-
-    def __init__(
-        self,
-        steps: int,
-        names: tuple[str, ...],
-        span: int,
-        progress: Progress | None = None,
-        should_stop: Callable[[], bool] | None = None,
-    ) -> None:
-        super().__init__()
-        self._steps = steps
-        self._names = names
-        # Failed episodes run to the horizon and all end together; a shorter span
-        # would show the successes alone until they do.
-        self._trailing = min(CURVE_POINTS, -(-span * CURVE_POINTS // steps))
-        self._progress = progress
-        self._should_stop = should_stop
-        self._told = time.monotonic()
-        self._counts = np.zeros(CURVE_POINTS, np.int64)
-        self._sums = np.zeros((CURVE_POINTS, 4 + len(names)))
-        self._lengths: np.ndarray | None = None
-
-    def _on_step(self) -> bool:
-        dones = self.locals["dones"]
-        if self._lengths is None:
-            self._lengths = np.zeros(len(dones), np.int64)
-        self._lengths += 1
-        for i in np.flatnonzero(dones):
-            self._add(self.locals["infos"][i], int(self._lengths[i]))
-            self._lengths[i] = 0
-        now = time.monotonic()
-        if now - self._told < PROGRESS_SECONDS:
-            return True
-        self._told = now
-        if self._progress is not None:
-            self._progress(min(1.0, self.num_timesteps / self._steps))
-        return self._should_stop is None or not self._should_stop()
-
-    def _add(self, info: dict[str, Any], length: int) -> None:
-        done = (self.num_timesteps - 1) * CURVE_POINTS // self._steps
-        window = min(done, CURVE_POINTS - 1)
-        if not math.isfinite(info["fitness"]):
-            raise NonFinite(
-                f"the fitness of an episode in training is {info['fitness']}; expected "
-                "a finite number"
-            )
-        self._counts[window] += 1
-        terms = info["episode_terms"]
-        self._sums[window] += (
-            info["fitness"],
-            float(info["success"]),
-            info["episode_reward"],
-            length,
-            *(terms[name] for name in self._names),
-        )
-
-    def curve(self) -> Curve:
-        """Means over the episodes of the trailing span at the end of each window."""
-        counts, sums = _trailing(self._counts, self._trailing), self._sums.T
-        columns = [
-            tuple(
-                float(total / count) if count and place + 1 >= self._trailing else None
-                for place, (total, count) in enumerate(
-                    zip(_trailing(column, self._trailing), counts, strict=True)
-                )
-            )
-            for column in sums
-        ]
-        fitness, success, proxy, length = columns[:4]
-        ends = np.arange(1, CURVE_POINTS + 1) * self._steps // CURVE_POINTS
-        return Curve(
-            steps=tuple(int(end) for end in ends),
-            episodes=tuple(int(count) for count in self._counts),
-            fitness=fitness,
-            success=success,
-            proxy=proxy,
-            length=length,
-            terms=dict(zip(self._names, columns[4:], strict=True)),
-        )
-
-    def final_proxy(self) -> float | None:
-        """Mean designed return of the episodes of the last fifth, or the last span."""
-        last = slice(-max(CURVE_POINTS // 5, self._trailing), None)
-        count = self._counts[last].sum()
-        return float(self._sums[last, 2].sum() / count) if count else None
-
-
-def _trailing(values: np.ndarray, width: int) -> np.ndarray:
-    """Sums of the last ``width`` entries up to each place."""
-    total = np.cumsum(values)
-    before = np.concatenate([np.zeros(width, total.dtype), total[:-width]])
-    sums: np.ndarray = total - before[: len(total)]
-    return sums
 
 
 def train(
@@ -197,7 +85,7 @@ def train(
         task = load_task(job.task)
         recipe = recipe_for(task, job.algo)
         program = reward_for(task, job.reward, job.base)
-        with _own_randomness():
+        with own_randomness():
             return _train(job, task, recipe, program, folder, progress, should_stop)
     except Rejected as error:
         return error.failure
@@ -216,18 +104,44 @@ def run_job(payload: bytes, folder: Path, progress: Progress) -> bytes:
     return outcome_to_json(outcome).encode()
 
 
-def _train(
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """An agent that has learned, and what was seen on the way."""
+
+    policy: TorchPolicy
+    curve: Curve
+    proxy: float | None
+    """Mean designed return of the episodes in the last fifth of the training."""
+    steps: int
+    seconds: float
+
+
+def fit(
     job: TrainingJob,
     task: Task,
     recipe: Recipe,
     program: RewardProgram,
-    folder: Path | None,
-    progress: Progress | None,
-    should_stop: Callable[[], bool] | None,
-) -> TrainingResult:
-    wall, cpu = time.perf_counter(), time.process_time()
-    venv = training_env(task, recipe, program)
+    base: VecEnv,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Fitted:
+    """Let an agent learn from a designed reward; ``base`` is closed at the end.
+
+    Args:
+        job: how long, from which seed.
+        task: its horizon says over which span the curve averages.
+        recipe: how.
+        program: what to pay.
+        base: the task's environments, from ``TaskVecEnv``.
+        progress: told the finished share.
+        should_stop: see ``train``.
+
+    Raises:
+        NonFinite: for an observation, a reward or a true score that is not finite.
+    """
+    began = time.perf_counter()
     try:
+        venv = training_env(base, recipe, program)
         total = recipe.whole_steps(job.steps)
         span = task.horizon * recipe.n_envs
         recorder = CurveRecorder(total, program.names, span, progress, should_stop)
@@ -238,9 +152,58 @@ def _train(
         model.learn(total, callback=recorder, log_interval=NEVER)
         normalised = venv if isinstance(venv, VecNormalize) else None
         policy = frozen_policy(model.policy, normalised)
-        trained = time.perf_counter() - wall
     finally:
-        venv.close()
+        base.close()
+    return Fitted(
+        policy,
+        recorder.curve(),
+        recorder.final_proxy(),
+        model.num_timesteps,
+        time.perf_counter() - began,
+    )
+
+
+def _train(
+    job: TrainingJob,
+    task: Task,
+    recipe: Recipe,
+    program: RewardProgram,
+    folder: Path | None,
+    progress: Progress | None,
+    should_stop: Callable[[], bool] | None,
+) -> TrainingResult:
+    wall, cpu = time.perf_counter(), time.process_time()
+    base = TaskVecEnv(task, recipe)
+    fitted = fit(job, task, recipe, program, base, progress, should_stop)
+    return judge(job, task, recipe, fitted, folder, wall=wall, cpu=cpu)
+
+
+def judge(
+    job: TrainingJob,
+    task: Task,
+    recipe: Recipe,
+    fitted: Fitted,
+    folder: Path | None,
+    *,
+    wall: float,
+    cpu: float,
+) -> TrainingResult:
+    """The true score of an agent, in fresh environments, and its files.
+
+    Args:
+        job: says how many episodes, from which seed.
+        task: makes the environments.
+        recipe: says whether the agent plays its mode.
+        fitted: the agent.
+        folder: where weights and recorded episodes go; nothing is written if None.
+        wall: clock (``perf_counter``) at which the training began.
+        cpu: the same of ``process_time``.
+
+    Raises:
+        NonFinite: for a true score that is not finite.
+        OSError: when a file cannot be written.
+    """
+    policy = fitted.policy
     evaluation = evaluate(
         task,
         policy,
@@ -260,12 +223,12 @@ def _train(
         fitness=evaluation.fitness,
         success=evaluation.success,
         length=evaluation.length,
-        proxy=recorder.final_proxy(),
-        curve=recorder.curve(),
-        steps=model.num_timesteps,
+        proxy=fitted.proxy,
+        curve=fitted.curve,
+        steps=fitted.steps,
         cpu_seconds=time.process_time() - cpu,
         wall_seconds=time.perf_counter() - wall,
-        train_seconds=trained,
+        train_seconds=fitted.seconds,
         weights=weights,
         episodes=episodes,
     )
@@ -279,9 +242,9 @@ def _save_weights(
     return name
 
 
-def training_env(task: Task, recipe: Recipe, program: RewardProgram) -> VecEnv:
-    """The task's environments, paid by the program, normalised by the recipe."""
-    venv: VecEnv = TaskVecEnv(task, recipe)
+def training_env(base: VecEnv, recipe: Recipe, program: RewardProgram) -> VecEnv:
+    """A task's environments, paid by the program, normalised by the recipe."""
+    venv = base
     if np.issubdtype(venv.observation_space.dtype, np.floating):
         venv = ObservationGuard(venv)
     venv = RewardVecEnv(venv, finite_program(program), discount=recipe.discount)
@@ -340,7 +303,7 @@ def _schedule(start: float, linear: bool) -> float | Callable[[float], float]:
 
 
 @contextmanager
-def _own_randomness() -> Iterator[None]:
+def own_randomness() -> Iterator[None]:
     """SB3 seeds the process's global generators; give them back as they were."""
     # ruff: noqa: NPY002 - the legacy generator is what SB3 seeds.
     python, numpy = random.getstate(), np.random.get_state()

@@ -21,6 +21,9 @@ CURVE_POINTS = 20
 MOST_SEED = 2**31 - 1
 """Largest seed; the generators that SB3 seeds take 32 bits."""
 
+Trust = Literal["language", "jail", "none"]
+"""What a reward's text may be, and where it runs."""
+
 _SEEDS = ("seed", "eval_seed")
 
 
@@ -53,8 +56,14 @@ class TrainingJob:
     eval_episodes: int = 64
     eval_seed: int = EVALUATION_SEED
     record_episodes: int = 8
+    trust: Trust = "language"
 
     def __post_init__(self) -> None:
+        if self.trust not in get_args(Trust):
+            raise ValueError(
+                f"trust: expected one of {', '.join(get_args(Trust))}, got "
+                f"{self.trust!r}"
+            )
         if self.base not in ("sparse", "none"):
             raise ValueError(f"base: expected 'sparse' or 'none', got {self.base!r}")
         if self.algo not in (None, "ppo", "sac"):

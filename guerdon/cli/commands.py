@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import os
 from dataclasses import asdict
+from errno import EACCES, ENOTDIR
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 
 from guerdon.cli import show
+from guerdon.cli.output import Answer, complain
+from guerdon.types import Failure
 
 TaskName = Annotated[str, tyro.conf.arg(metavar="TASK")]
 Algo = Literal["ppo", "sac"]
 
 
-def tasks(task: tyro.conf.Positional[str] = "", /, *, json: bool = False) -> int:
+def tasks(task: tyro.conf.Positional[str] = "", /, *, json: bool = False) -> Answer:
     """List the tasks, or show one as a language model would see it.
 
     Args:
@@ -28,46 +30,36 @@ def tasks(task: tyro.conf.Positional[str] = "", /, *, json: bool = False) -> int
 
     if not task:
         found = all_tasks()
-        if json:
-            _print_json([show.task_row(t) for t in found])
-        else:
-            show.task_table(found)
-        return 0
+        rows = [show.task_row(t) for t in found]
+        return Answer(rows, lambda: show.task_table(found))
     one = load_task(task)
-    if json:
-        _print_json(show.task_details(one))
-    else:
-        show.task_page(one)
-    return 0
+    return Answer(show.task_details(one), lambda: show.task_page(one))
 
 
 def check(
     file: tyro.conf.Positional[Path], /, *, task: TaskName, json: bool = False
-) -> int:
+) -> Answer:
     """Type-check a reward program, dry-run it on logged transitions and describe it.
 
     Args:
         file: a text file with a program in the reward language.
         task: a registered id or module:object.
         json: print JSON instead of a table.
-
-    Exit status 1 when the program is refused.
     """
     from guerdon.envs import load_task
     from guerdon.reward_design.language import Rejected, parse, to_source
     from guerdon.reward_design.search import collect, screen
-    from guerdon.types import Failure
 
     one = load_task(task)
     text = _read_program(file)
     try:
         tree = parse(text, one.layout, one.action)
     except Rejected as error:
-        return _refused(file, error.failure, json)
+        return _refused(file, error.failure)
     bank = collect(one)
     screened = screen(tree, bank)
     if isinstance(screened, Failure):
-        return _refused(file, screened, json)
+        return _refused(file, screened)
     described = {
         "ok": True,
         "task": one.id,
@@ -80,25 +72,14 @@ def check(
         **screened.screening.as_json(),
         "program": to_source(tree),
     }
-    if json:
-        _print_json(described)
-    else:
-        show.check_page(described)
-    return 0
+    return Answer(described, lambda: show.check_page(described))
 
 
-def _refused(file: Path, failure: Any, as_json: bool) -> int:
-    if as_json:
-        _print_json({"ok": False, "failure": asdict(failure)})
-    else:
-        place = f"{file}:{failure.line}" if failure.line else str(file)
-        Console(stderr=True).print(
-            f"{place}: {failure.kind}: {failure.reason}",
-            markup=False,
-            emoji=False,
-            soft_wrap=True,
-        )
-    return 1
+def _refused(file: Path, failure: Failure) -> Answer:
+    place = f"{file}:{failure.line}" if failure.line else str(file)
+    words = f"{place}: {failure.kind}: {failure.reason}"
+    data = {"ok": False, "failure": asdict(failure)}
+    return Answer(data, lambda: complain(words), status=1)
 
 
 def _read_program(file: Path) -> str:
@@ -135,7 +116,7 @@ def search(
     budget_usd: float | None = None,
     cache: Path | None = None,
     json: bool = False,
-) -> int:
+) -> Answer:
     """Search a reward, or go on with the search that a folder holds.
 
     Args:
@@ -145,7 +126,7 @@ def search(
             coder-0.5b | smol], sampler (no model), replay:FILE or scripted:FILE.
         candidates: programs trained in each round.
         rounds: rounds of proposing, training and reflecting.
-        steps: environment steps of every training.
+        steps: environment steps of every training, rounded up to whole rollouts.
         seeds: fresh training seeds of the holdout; five or more for a claim.
         search_seeds: training seeds of every candidate during the rounds.
         finalists: best candidates that get more seeds.
@@ -156,7 +137,7 @@ def search(
         workers: training processes at a time; 0 for one per core.
         budget_tokens: most tokens of the language model.
         budget_usd: most US dollars of the language model.
-        cache: folder of bought answers that runs share.
+        cache: folder of bought answers that runs share; each keeps its own without.
         json: print only a JSON summary.
     """
     from guerdon.cli.progress import observed_search
@@ -184,11 +165,7 @@ def search(
     )
     summary = observed_search(config, out, resources, quiet=json)
     summary = {**summary, "report": str(out / "report.html")}
-    if json:
-        _print_json(summary)
-    else:
-        show.search_summary(summary)
-    return 0
+    return Answer(summary, lambda: show.search_summary(summary))
 
 
 def train(
@@ -203,7 +180,7 @@ def train(
     eval_episodes: int = 32,
     out: Path | None = None,
     json: bool = False,
-) -> int:
+) -> Answer:
     """Train one agent with a reward and report its true score.
 
     Args:
@@ -211,7 +188,7 @@ def train(
         reward: sparse, human, or a file with a program in the reward language.
         base: what a program's terms are added to: the task's sparse reward, or none.
         algo: ppo or sac; by default what the task's recipe says.
-        steps: environment steps.
+        steps: environment steps, rounded up to whole rollouts.
         seed: seed of weights, environments and exploration.
         eval_episodes: episodes of the evaluation afterwards.
         out: folder for weights, recorded episodes and result.json.
@@ -227,6 +204,8 @@ def train(
                 f"reward {reward!r}: expected sparse, human, or an existing file"
             )
         text = _read_program(Path(reward))
+    if out is not None:
+        _require_folder(out)
     outcome = observed_training(
         lambda progress: train_one(
             task,
@@ -241,11 +220,18 @@ def train(
         ),
         quiet=json,
     )
-    if json:
-        _print_json(outcome)
-    else:
-        show.training_page(outcome)
-    return 1 if outcome.get("failure") else 0
+    status = 1 if outcome.get("failure") else 0
+    return Answer(outcome, lambda: show.training_page(outcome), status)
+
+
+def _require_folder(out: Path) -> None:
+    """Refuse at once what could only fail when the training is over."""
+    # The nearest part of the path that is there already decides about the rest.
+    there = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(ENOTDIR, "expected a folder, found a file", str(there))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(EACCES, "expected a folder to write in", str(there))
 
 
 def evaluate(
@@ -256,7 +242,7 @@ def evaluate(
     episodes: int = 64,
     seed: int = 3_000_000,
     json: bool = False,
-) -> int:
+) -> Answer:
     """Play fresh episodes with trained weights and report the true score.
 
     Args:
@@ -268,48 +254,45 @@ def evaluate(
     """
     from guerdon.run import evaluate_policy
 
+    if policy.exists() and not policy.is_file():
+        raise ValueError(
+            f"{policy}: expected weights of guerdon train (.safetensors), which are a "
+            f"file; found {'a folder' if policy.is_dir() else 'none'}"
+        )
     result = evaluate_policy(task, policy, episodes=episodes, seed=seed)
-    if json:
-        _print_json(result)
-    else:
-        show.training_page(result)
-    return 0
+    return Answer(result, lambda: show.training_page(result))
 
 
-def report(folder: tyro.conf.Positional[Path], /, *, json: bool = False) -> int:
+def report(folder: tyro.conf.Positional[Path], /, *, json: bool = False) -> Answer:
     """Write the report of a run folder again, finished or not.
 
     Args:
         folder: the run folder.
         json: print the report's data instead of its path.
     """
+    from json import loads
+
     from guerdon.report import write_report
+    from guerdon.report.build import JSON_NAME
 
     path = write_report(folder)
-    if json:
-        print((folder / "report.json").read_text())
-    else:
+    data = loads((folder / JSON_NAME).read_text("utf-8"))
+
+    def page() -> None:
+        if data["no_charts"]:
+            complain(f"guerdon: the report has no charts: {data['no_charts']}")
         print(path)
-    return 0
+
+    return Answer(data, page)
 
 
-def doctor(*, json: bool = False) -> int:
+def doctor(*, json: bool = False) -> Answer:
     """Show versions, extras, processors and weights, and whether a search can run.
 
     Args:
         json: print JSON instead of a table.
-
-    Exit status 1 when a search cannot run here.
     """
     from guerdon.cli.doctor import examine
 
     found = examine()
-    if json:
-        _print_json(found)
-    else:
-        show.doctor_page(found)
-    return 0 if found["ok"] else 1
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, allow_nan=False, default=str))
+    return Answer(found, lambda: show.doctor_page(found), 0 if found["ok"] else 1)

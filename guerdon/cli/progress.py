@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from guerdon.agents.statistics import interval
+from guerdon.cli.output import Terminal
 from guerdon.journal import TrainingRecord
 from guerdon.run import Resources, RunConfig, run_search
 
@@ -49,11 +50,15 @@ class _State:
     calls_failed: int = 0
     shares: list[float] = field(default_factory=list)
     note: str = ""
+    steps: int | None = None
+    """Steps of a training, where they are not those that were asked for."""
     started: float = field(default_factory=time.monotonic)
 
     def see(self, kind: str, data: Mapping[str, Any]) -> None:
         """Take in one event of the run."""
-        if kind == "phase":
+        if kind == "steps":
+            self.steps = int(data["trained"])
+        elif kind == "phase":
             self.phase = str(data["name"])
         elif kind == "round":
             self.phase = f"round {data['number']} of {self.config.rounds}"
@@ -142,7 +147,7 @@ def observed_search(
 
     A finished run is only read, and wrong input only refused, without either.
     """
-    console = Console(stderr=True, quiet=quiet)
+    console = Terminal(stderr=True, quiet=quiet)
     state = _State(config, resources.workers)
     estimated = False
     try:
@@ -150,10 +155,13 @@ def observed_search(
 
             def observe(kind: str, data: Mapping[str, Any]) -> None:
                 nonlocal estimated
+                state.see(kind, data)
+                if kind == "steps":
+                    return  # the run may still be refused
                 if not estimated:
                     estimated = True
-                    console.print(_estimate(config, resources), soft_wrap=True)
-                state.see(kind, data)
+                    words = _estimate(config, resources, state.steps)
+                    console.print(escape(words), soft_wrap=True)
                 if kind == "no_model":
                     console.print(escape(state.note), soft_wrap=True)
                 if show is not None:
@@ -164,7 +172,7 @@ def observed_search(
             return run_search(config, out, resources, observe)
     except KeyboardInterrupt:
         words = _resume(config, out, resources)
-        Console(stderr=True).print(
+        Terminal(stderr=True).print(
             "interrupted; everything finished so far is kept. To go on, run\n  "
             f"{escape(words)}",
             soft_wrap=True,
@@ -173,7 +181,7 @@ def observed_search(
 
 
 @contextmanager
-def _display(console: Console) -> Iterator[Callable[[Group], None] | None]:
+def _display(console: Terminal) -> Iterator[Callable[[Group], None] | None]:
     """What shows the state of a run; None where there is no terminal."""
     if not console.is_terminal or console.quiet:
         yield None
@@ -195,12 +203,22 @@ def _line(state: _State, record: TrainingRecord) -> str:
     )
 
 
-def _estimate(config: RunConfig, resources: Resources) -> str:
-    """What the run may cost, before anything is spent."""
+def _estimate(
+    config: RunConfig, resources: Resources, trained: int | None = None
+) -> str:
+    """What the run may cost, before anything is spent.
+
+    Args:
+        config: as it was asked for.
+        resources: with the caps of the budget.
+        trained: steps of a training, where they are rounded up.
+    """
     state = _State(config, resources.workers)
     words = (
         f"{config.task}: at most {state.planned} trainings of {config.steps:,} steps"
     )
+    if trained is not None:
+        words += f" (rounded up to {trained:,}, whole rollouts)"
     if config.llm == "sampler":
         return words + ", no language model"
     calls = config.rounds * config.candidates
@@ -248,7 +266,7 @@ def observed_training(
 ) -> dict[str, Any]:
     """A single training with a bar."""
     columns = (TextColumn("training"), BarColumn(), TimeRemainingColumn())
-    console = Console(stderr=True, quiet=quiet)
+    console = Terminal(stderr=True, quiet=quiet)
     blind = quiet or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=blind) as bar:
         shown = bar.add_task("training", total=1.0)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
+from guerdon.cli.output import Terminal
 from guerdon.envs import Task
 
-console = Console()
+console = Terminal()
 
 
 def table(*columns: str, title: str | None = None) -> Table:
@@ -139,6 +139,8 @@ def _estimate(value: Mapping[str, Any] | None, percent: bool = False) -> str:
     scale, unit = (100.0, "%") if percent else (1.0, "")
     centre, low, high = (scale * value[k] for k in ("value", "low", "high"))
     digits = ".0f" if percent else ".3g"
+    if value["n"] < 2 and low == high:
+        return f"{centre:{digits}}{unit} (no interval)"
     return f"{centre:{digits}}{unit} [{low:{digits}}, {high:{digits}}]"
 
 

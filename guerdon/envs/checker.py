@@ -1,6 +1,9 @@
 """The conformance kit: what every task, ours or yours, has to keep.
 
-guerdon.envs.checker.check_task(task)
+guerdon.check_task(task)
+
+The text of reference rewards is read where the language is, by
+``guerdon.reward_design.checker``, which adds that check to the ones here.
 """
 
 from __future__ import annotations
@@ -8,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,8 +19,10 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
+from guerdon.checks import integer
 from guerdon.envs.table import TASKS, load_task
 from guerdon.envs.task import ReferenceReward, Task, TaskEnv
+from guerdon.faults import blame
 
 VECTOR = 3
 """Number of environments that are compared in vector form."""
@@ -61,8 +66,8 @@ class CheckReport:
     steps: int
 
 
-class _Play(NamedTuple):
-    """One episode as a user of the task sees it; infos of T + 1 moments."""
+class Play(NamedTuple):
+    """One episode as a user of the task sees it; rows and infos of T + 1 moments."""
 
     obs: list[Any]
     rows: list[np.ndarray]
@@ -74,45 +79,62 @@ class _Play(NamedTuple):
 
     @property
     def length(self) -> int:
+        """Number of steps, ``T``."""
         return len(self.actions)
 
 
 @dataclass
-class _Context:
+class Context:
+    """What a check looks at, and where it says that it could not run."""
+
     task: Task
     seed: int
-    plays: list[_Play]
+    plays: list[Play]
     not_run: list[str] = field(default_factory=list)
 
 
-def check_task(task: Task | str, *, episodes: int = 3, seed: int = 0) -> CheckReport:
+Check = tuple[str, Callable[[Context], Iterator[str]]]
+"""A name, and a function that gives one sentence for each broken promise."""
+
+
+def check_task(
+    task: Task | str,
+    *,
+    episodes: int = 3,
+    seed: int = 0,
+    more: Sequence[Check] = (),
+) -> CheckReport:
     """Check that a task keeps what tasks promise, in random play.
 
     Gymnasium's and SB3's own checkers pass; ``reset(seed=s)`` gives the same episode
     for the same actions; features are finite, in their bounds and the same in vector
-    form; fitness and success are there at the end and deaf to reward wrappers.
+    form; rewards are finite; fitness and success are there at the end, finite, and
+    deaf to reward wrappers. Whether the reference rewards can be read is asked by
+    ``guerdon.check_task``; without it the report says that this was not done.
 
     Args:
         task: a task, or a name that ``load_task`` understands.
         episodes: of random play; at least three are played.
         seed: of the first one; the next ones count on.
+        more: further checks, which see the same episodes.
 
     Returns:
         What was checked, with the warnings that were met on the way.
 
     Raises:
         TaskCheckError: with all problems that were found.
-        ValueError: when ``episodes`` is less than 1.
+        TypeError: for what is no task, or a number that is no whole one.
+        ValueError: when ``episodes`` is less than 1, or ``seed`` less than 0.
     """
-    if episodes < 1:
-        raise ValueError(f"episodes: expected at least 1, got {episodes}")
+    episodes = integer("episodes", episodes, least=1)
+    seed = integer("seed", seed)
     task = load_task(task)
     problems: list[str] = []
     passed: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        context = _Context(task, seed, [])
-        for name, check in CHECKS:
+        context = Context(task, seed, [])
+        for name, check in (*CHECKS, *more):
             before = len(problems), len(context.not_run)
             try:
                 if name == "random play":
@@ -120,13 +142,17 @@ def check_task(task: Task | str, *, episodes: int = 3, seed: int = 0) -> CheckRe
                     context.plays = [play(task, seed + i) for i in range(count)]
                 problems += [f"{name}: {text}" for text in check(context)]
             except Exception as error:
-                problems.append(f"{name}: {type(error).__name__}: {error}")
+                problems.append(f"{name}: {blame(error)}")
                 if not context.plays:
                     break
             if before == (len(problems), len(context.not_run)):
                 passed.append(name)
     if problems:
         raise TaskCheckError(task.id, problems)
+    if not more and (written := _written(task)):
+        context.not_run.append(
+            f"rewards {written}: guerdon.check_task reads their text"
+        )
     return CheckReport(
         task_id=task.id,
         passed=tuple(passed),
@@ -142,14 +168,14 @@ def play(
     seed: int,
     actions: list[Any] | None = None,
     wrap: Callable[[TaskEnv], gym.Env[Any, Any]] | None = None,
-) -> _Play:
+) -> Play:
     """One episode of random play, or of the given actions."""
     raw = task.make()
     env: gym.Env[Any, Any] = raw if wrap is None else wrap(raw)
     with closing(env):
         env.action_space.seed(seed)
         obs, info = env.reset(seed=seed)
-        record = _Play([obs], [info["features"]], [], [], False, False, [info])
+        record = Play([obs], [info["features"]], [], [], False, False, [info])
         terminated = truncated = False
         while not (terminated or truncated):
             step = record.length
@@ -168,7 +194,7 @@ def play(
     return record._replace(terminated=terminated, truncated=truncated)
 
 
-def _check_rewards(context: _Context) -> Iterator[str]:
+def _check_rewards(context: Context) -> Iterator[str]:
     rewards: Mapping[str, object] = context.task.rewards
     if "sparse" not in rewards:
         yield f"there is no reward 'sparse'; known: {', '.join(rewards) or 'none'}"
@@ -177,7 +203,12 @@ def _check_rewards(context: _Context) -> Iterator[str]:
             yield f"{name!r} is a {type(reward).__name__}, not a ReferenceReward"
 
 
-def _check_action(context: _Context) -> Iterator[str]:
+def _written(task: Task) -> str:
+    """Names of the reference rewards that have a text, which is not read here."""
+    return ", ".join(n for n, r in task.rewards.items() if r.source is not None)
+
+
+def _check_action(context: Context) -> Iterator[str]:
     action = context.task.action
     with closing(context.task.make()) as env:
         space = env.action_space
@@ -189,7 +220,7 @@ def _check_action(context: _Context) -> Iterator[str]:
         yield f"the task declares {action}, the environment has {space}"
 
 
-def _check_play(context: _Context) -> Iterator[str]:
+def _check_play(context: Context) -> Iterator[str]:
     for record in context.plays:
         last = record.infos[-1]
         for key, kind in (("fitness", float), ("success", bool)):
@@ -198,9 +229,18 @@ def _check_play(context: _Context) -> Iterator[str]:
                 yield f"{key} at the end is a {found}, not a {kind.__name__}"
         if not np.isfinite(last["fitness"]):
             yield f"fitness is not finite: {last['fitness']}"
+            return
+        bad = np.flatnonzero(~np.isfinite(record.rewards))
+        if bad.size:
+            step = int(bad[0])
+            yield (
+                f"the environment's reward is {record.rewards[step]} at step "
+                f"{step + 1} of an episode; expected finite numbers"
+            )
+            return
 
 
-def _check_features(context: _Context) -> Iterator[str]:
+def _check_features(context: Context) -> Iterator[str]:
     layout = context.task.layout
     for record in context.plays:
         for row in record.rows:
@@ -236,7 +276,7 @@ def _finite_bounds(feature: Any) -> list[float]:
     return [b for b in (feature.low, feature.high) if np.isfinite(b)]
 
 
-def _check_seeding(context: _Context) -> Iterator[str]:
+def _check_seeding(context: Context) -> Iterator[str]:
     from gymnasium.utils.env_checker import data_equivalence
 
     first = context.plays[0]
@@ -248,11 +288,11 @@ def _check_seeding(context: _Context) -> Iterator[str]:
         yield "observations differ between two episodes with one seed"
     if not np.array_equal(first.rows, again.rows):
         yield "features differ between two episodes with one seed"
-    if first.rewards != again.rewards:
+    if not np.array_equal(first.rewards, again.rewards, equal_nan=True):
         yield "rewards differ between two episodes with one seed"
 
 
-def _check_fitness_deaf(context: _Context) -> Iterator[str]:
+def _check_fitness_deaf(context: Context) -> Iterator[str]:
     def wrap(env: TaskEnv) -> gym.Env[Any, Any]:
         return gym.wrappers.TransformReward(
             env, lambda reward: 3.0 - 7.0 * float(reward)
@@ -261,11 +301,11 @@ def _check_fitness_deaf(context: _Context) -> Iterator[str]:
     first = context.plays[0].infos[-1]
     again = play(context.task, context.seed, context.plays[0].actions, wrap).infos[-1]
     for key in ("fitness", "success"):
-        if first[key] != again[key]:
+        if not np.array_equal(first[key], again[key], equal_nan=True):
             yield f"{key} is {first[key]}, but {again[key]} under a reward wrapper"
 
 
-def _check_vector(context: _Context) -> Iterator[str]:
+def _check_vector(context: Context) -> Iterator[str]:
     for mode in (
         gym.vector.AutoresetMode.NEXT_STEP,
         gym.vector.AutoresetMode.SAME_STEP,
@@ -273,7 +313,7 @@ def _check_vector(context: _Context) -> Iterator[str]:
         yield from _compare_vector(context, mode)
 
 
-def _compare_vector(context: _Context, mode: gym.vector.AutoresetMode) -> Iterator[str]:
+def _compare_vector(context: Context, mode: gym.vector.AutoresetMode) -> Iterator[str]:
     task, plays = context.task, context.plays[:VECTOR]
     kwargs = {"autoreset_mode": mode}
     envs: gym.vector.VectorEnv[Any, Any, Any]
@@ -294,7 +334,10 @@ def _compare_vector(context: _Context, mode: gym.vector.AutoresetMode) -> Iterat
                 if not np.array_equal(own["features"][index], record.rows[step]):
                     yield f"features differ in vector form ({mode.value}), step {step}"
                     return
-                if ended and own["fitness"][index] != record.infos[-1]["fitness"]:
+                score = record.infos[-1]["fitness"]
+                if ended and not np.array_equal(
+                    own["fitness"][index], score, equal_nan=True
+                ):
                     yield f"fitness differs in vector form ({mode.value})"
             actions = [record.actions[min(step, record.length - 1)] for record in plays]
             infos = envs.step(np.array(actions))[-1]
@@ -302,7 +345,7 @@ def _compare_vector(context: _Context, mode: gym.vector.AutoresetMode) -> Iterat
         envs.close()
 
 
-def _check_gymnasium(context: _Context) -> Iterator[str]:
+def _check_gymnasium(context: Context) -> Iterator[str]:
     from gymnasium.utils.env_checker import check_env
 
     with closing(context.task.make()) as env:
@@ -310,7 +353,7 @@ def _check_gymnasium(context: _Context) -> Iterator[str]:
     return iter(())
 
 
-def _check_sb3(context: _Context) -> Iterator[str]:
+def _check_sb3(context: Context) -> Iterator[str]:
     if importlib.util.find_spec("stable_baselines3") is None:
         context.not_run.append("SB3's check_env: stable-baselines3 is not installed")
         return iter(())
@@ -329,7 +372,7 @@ def _notes(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(kept))
 
 
-CHECKS: tuple[tuple[str, Callable[[_Context], Iterator[str]]], ...] = (
+CHECKS: tuple[Check, ...] = (
     ("reference rewards", _check_rewards),
     ("action", _check_action),
     ("random play", _check_play),

@@ -18,9 +18,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from guerdon.checks import integer
 from guerdon.envs.introspect import introspect
 from guerdon.envs.scores import episode_return
-from guerdon.envs.task import Reader, ReferenceReward, Task
+from guerdon.envs.task import Reader, ReferenceReward, Task, place_of
 from guerdon.types import ActionSpec, Episode, Feature, Layout
 
 EnvLike = str | Callable[..., gym.Env[Any, Any]]
@@ -75,7 +76,8 @@ def task_from_env(
         TypeError: for an environment, action space, or argument of another kind.
         ValueError: for a missing limit, features that do not fit, or an empty text.
     """
-    _check_arguments(text, fitness, features, read, horizon, budget, probe_steps)
+    _check_arguments(text, fitness, success, features, read)
+    _check_more(rewards, id, horizon, budget, probe_steps, seed)
     make_base = partial(_make, env, horizon)
     with closing(make_base()) as probe:
         limit = horizon or _limit(probe)
@@ -111,13 +113,11 @@ def _name_of(maker: object) -> str:
 
 
 def _check_arguments(
-    text: str,
+    text: object,
     fitness: object,
-    features: Sequence[Feature] | None,
-    read: Read | None,
-    horizon: int | None,
-    budget: int,
-    probe_steps: int,
+    success: object,
+    features: object,
+    read: object,
 ) -> None:
     if not isinstance(text, str) or not text.strip():
         raise ValueError(
@@ -128,6 +128,9 @@ def _check_arguments(
         raise TypeError(
             f"fitness: expected a function of an Episode, or 'return', got {fitness!r}"
         )
+    for name, function in (("success", success), ("read", read)):
+        if function is not None and not callable(function):
+            raise TypeError(f"{name}: expected a function, got {function!r}")
     if (features is None) != (read is None):
         given, missing = ("features", "read") if read is None else ("read", "features")
         raise ValueError(
@@ -135,6 +138,10 @@ def _check_arguments(
             "the features introspected"
         )
     if features is not None:
+        if not isinstance(features, Sequence) or isinstance(features, str):
+            raise TypeError(
+                f"features: expected a list of guerdon.Feature, got {features!r}"
+            )
         for feature in features:
             if not isinstance(feature, Feature):
                 raise TypeError(
@@ -142,10 +149,27 @@ def _check_arguments(
                 )
         if not features:
             raise ValueError("features: expected at least one, got none")
-    counts = {"horizon": horizon, "budget": budget, "probe_steps": probe_steps}
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name}: expected at least 1, got {value}")
+
+
+def _check_more(
+    rewards: object,
+    id: object,
+    horizon: object,
+    budget: object,
+    probe_steps: object,
+    seed: object,
+) -> None:
+    if rewards is not None and not isinstance(rewards, Mapping):
+        raise TypeError(
+            f"rewards: expected a mapping from names to rewards, got {rewards!r}"
+        )
+    if id is not None and not isinstance(id, str):
+        raise TypeError(f"id: expected a text, got {id!r}")
+    if horizon is not None:
+        integer("horizon", horizon, least=1)
+    integer("budget", budget, least=1)
+    integer("probe_steps", probe_steps, least=1)
+    integer("seed", seed)
 
 
 def _make(env: EnvLike, horizon: int | None, **kwargs: Any) -> gym.Env[Any, Any]:
@@ -214,14 +238,15 @@ def _read_declared(
         names = {feature.name for feature in layout}
         if set(values) != names:
             raise ValueError(
-                f"read: expected the features {sorted(names)}, got {sorted(values)}"
+                f"read: expected the features {sorted(names)}, got "
+                f"{sorted(map(str, values))} {place_of(read)}"
             )
         values = np.concatenate([np.ravel(values[f.name]) for f in layout])
     row = np.array(values, dtype=np.float32)
     if row.shape != (layout.width,):
         raise ValueError(
             f"read: expected a flat row of {layout.width} numbers for {layout!r}, "
-            f"got shape {row.shape}"
+            f"got shape {row.shape} {place_of(read)}"
         )
     return row
 

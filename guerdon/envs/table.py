@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import gymnasium as gym
+
 from guerdon.envs import box2d, classic, minigrid, mujoco
-from guerdon.envs.task import Task, TaskEnv
+from guerdon.envs.task import Task, TaskEnv, part_of_task
 
 TASKS: Mapping[str, Task] = MappingProxyType(
     {
@@ -43,13 +46,20 @@ def load_task(name: str | Task) -> Task:
     Raises:
         UnknownTask: for an unknown id; names the nearest one.
         ValueError: when the module or the object cannot be found.
-        TypeError: when the object is not a task.
+        TypeError: when the name is no text, or the object is not a task.
+        Exception: what the module or the function raises comes out as it is, with a
+            note that says where it was met.
 
     >>> load_task("guerdon/CartPole-v1").horizon
     500
     """
     if isinstance(name, Task):
         return name
+    if not isinstance(name, str):
+        raise TypeError(
+            "task: expected a registered id, module:object or a guerdon.Task, got "
+            f"{name!r} ({type(name).__name__})"
+        )
     plain = name.removeprefix("guerdon:")
     if plain in TASKS:
         return TASKS[plain]
@@ -84,29 +94,80 @@ def _nearest(name: str) -> str:
 def _from_module(name: str) -> Task:
     """The object of ``module:object``, looked for from the working folder too."""
     module_name, _, attribute = name.partition(":")
+    _check_words(name, module_name, attribute)
     folder = os.getcwd()
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
+    with part_of_task(f"task {name!r}: importing the module {module_name!r} failed"):
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+                raise
+            module = None
+    if module is None:
         raise ValueError(
             f"task {name!r}: there is no module {module_name!r}; expected "
             "module:object with a module in the working folder or installed"
-        ) from error
+        )
     found = getattr(module, attribute, None)
     if found is None:
         known = [key for key, value in vars(module).items() if isinstance(value, Task)]
         raise ValueError(
             f"task {name!r}: module {module_name!r} has no {attribute!r}; "
-            f"tasks in it: {', '.join(known) or 'none'}"
+            f"tasks in it: {', '.join(known) or 'none'} "
+            f"({getattr(module, '__file__', None) or 'built in'})"
         )
-    if not isinstance(found, Task) and callable(found):
-        found = found()
-    if not isinstance(found, Task):
+    return found if isinstance(found, Task) else _made(name, found)
+
+
+def _check_words(name: str, module: str, attribute: str) -> None:
+    """Refuse what cannot be the names of a module and of something in it."""
+    names = [*module.split("."), attribute]
+    if module.endswith(".py") or "/" in module or "\\" in module:
+        file = module.removesuffix(".py").replace("\\", "/").strip("./")
+        meant = f"{file.replace('/', '.')}:{attribute or 'TASK'}"
+        raise ValueError(
+            f"task {name!r}: expected the name of a module and not of a file, such as "
+            f"{meant!r}"
+        )
+    if not all(word.isidentifier() for word in names):
+        raise ValueError(
+            f"task {name!r}: expected module:object, such as 'my_tasks:TASK' for TASK "
+            "in my_tasks.py"
+        )
+
+
+def _made(name: str, found: Any) -> Task:
+    """The task that a function without arguments makes."""
+    whose = f"task {name!r}"
+    expected = "expected a guerdon.Task, or a function without arguments that makes one"
+    if isinstance(found, gym.Env) or _is_class_of(found, gym.Env):
         raise TypeError(
-            f"task {name!r}: expected a guerdon.Task, got {type(found).__name__}"
+            f"{whose}: this is a gymnasium environment; {expected}: "
+            "guerdon.task_from_env makes a task of it"
         )
-    return found
+    if not callable(found) or isinstance(found, type):
+        raise TypeError(f"{whose}: {expected}, got {_kind(found)}")
+    try:
+        inspect.signature(found).bind()
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{whose}: this is a function that needs arguments ({error}); {expected}"
+        ) from None
+    with part_of_task(f"{whose}: calling {name.partition(':')[2]}() failed"):
+        made = found()
+    if not isinstance(made, Task):
+        raise TypeError(f"{whose}: {expected}; called, it gave {_kind(made)}")
+    return made
+
+
+def _is_class_of(found: Any, base: type) -> bool:
+    return isinstance(found, type) and issubclass(found, base)
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "None"
+    kind = type(value).__name__
+    return f"the class {value.__name__}" if isinstance(value, type) else kind

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +12,33 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 
+from guerdon.checks import integer
 from guerdon.types import ActionSpec, Episode, Feature, Features, Layout
 
-__all__ = ["Feature", "ReferenceReward", "Task", "TaskEnv"]
+__all__ = ["Feature", "Part", "ReferenceReward", "Task", "TaskEnv", "part_of_task"]
 
 Reader = Callable[[gym.Env[Any, Any], Any, Mapping[str, Any]], np.ndarray]
 """``(unwrapped env, observation, info) -> (W,) float32`` feature row."""
+
+
+class Part(str):
+    """A note on an error: which part of a task, which is a user's code, raised it."""
+
+    __slots__ = ()
+
+
+@contextmanager
+def part_of_task(words: str) -> Iterator[None]:
+    """Errors from here on carry ``words`` as a ``Part``; nothing else is changed.
+
+    Args:
+        words: what was done with whose part: ``"task 'x': its fitness failed"``.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        error.add_note(Part(words))
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +48,17 @@ class ReferenceReward:
     Args:
         source: text in the reward language, or None for the environment's own.
         origin: where it comes from: a paper, a documentation page, a file.
+
+    Raises:
+        TypeError: when one of them is no text.
     """
 
     source: str | None
     origin: str
+
+    def __post_init__(self) -> None:
+        _expect("reward source", self.source, (str, type(None)), "a text or None")
+        _expect("reward origin", self.origin, str, "a text")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +81,10 @@ class Task:
         budget: training steps at which the task is usually reported.
         family: ``minigrid``, ``classic``, ``box2d``, ``mujoco`` or ``custom``.
         source: where the environment comes from.
+
+    Raises:
+        TypeError: for a part of another type.
+        ValueError: for an empty id, or a horizon or budget below 1.
     """
 
     id: str
@@ -70,9 +103,20 @@ class Task:
     extra: str | None = field(default=None)
     """Name of the optional extra that the environment needs."""
 
+    def __post_init__(self) -> None:
+        _expect("task id", self.id, str, "a text")
+        if not self.id.strip():
+            raise ValueError(f"task id: expected a name, got {self.id!r}")
+        whose = f"task {self.id}"
+        for name, kind, words in _KINDS:
+            _expect(f"{whose}: {name}", getattr(self, name), kind, words)
+        for name in ("horizon", "budget"):
+            integer(f"{whose}: {name}", getattr(self, name), least=1)
+
     def make(self, **kwargs: Any) -> TaskEnv:
         """One environment of this task; keywords go to the raw environment."""
-        return TaskEnv(self.make_base(**kwargs), self)
+        with part_of_task(f"task {self.id}: making its environment failed"):
+            return TaskEnv(self.make_base(**kwargs), self)
 
     def make_vec(
         self,
@@ -100,6 +144,30 @@ class Task:
     def view(self, info: Mapping[str, Any]) -> Features:
         """Named features of an ``info`` that the task's environment returned."""
         return Features(self.layout, info["features"])
+
+
+_KINDS: tuple[tuple[str, Any, str], ...] = (
+    ("intent", str, "a text"),
+    ("make_base", Callable, "a function"),
+    ("layout", Layout, "a Layout"),
+    ("action", ActionSpec, "an ActionSpec"),
+    ("read", Callable, "a function"),
+    ("fitness", Callable, "a function of an Episode"),
+    ("success", Callable, "a function of an Episode"),
+    ("rewards", Mapping, "a mapping from names to ReferenceRewards"),
+    ("family", str, "a text"),
+    ("source", str, "a text"),
+    ("extra", (str, type(None)), "a text or None"),
+)
+"""Parts of a task with what they have to be."""
+
+
+def _expect(name: str, value: object, kinds: Any, words: str) -> None:
+    """Refuse a value of another type."""
+    if not isinstance(value, kinds):
+        raise TypeError(
+            f"{name}: expected {words}, got {value!r} ({type(value).__name__})"
+        )
 
 
 class TaskEnv(gym.Wrapper[Any, Any, Any, Any]):
@@ -139,8 +207,12 @@ class TaskEnv(gym.Wrapper[Any, Any, Any, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Start an episode; ``info["features"]`` is its first row."""
-        obs, info = self.env.reset(seed=seed, options=options)
-        row = self.task.read(self._raw, obs, info)
+        try:
+            obs, info = self.env.reset(seed=seed, options=options)
+            row = self._first_row(obs, info)
+        except (Exception, SystemExit) as error:
+            error.add_note(self._part("starting an episode"))
+            raise
         info["features"] = row
         # Kept as bytes: what a caller does to the row that it got cannot reach
         # the episode that fitness is computed from.
@@ -154,15 +226,33 @@ class TaskEnv(gym.Wrapper[Any, Any, Any, Any]):
         """One step; the last ``info`` of an episode brings the true score."""
         if self._over:
             raise ResetNeeded(f"{self.task.id}: call reset() before step()")
-        obs, reward, terminated, truncated, info = self.env.step(action)
-        row = self.task.read(self._raw, obs, info)
-        info["features"] = row
-        self._rows.append(row.tobytes())
-        self._actions.append(np.array(action) if self._continuous else int(action))
-        self._rewards.append(float(reward))
-        if terminated or truncated:
-            self._finish(info, terminated, truncated)
+        try:
+            obs, reward, terminated, truncated, info = self.env.step(action)
+            row = self.task.read(self._raw, obs, info)
+            info["features"] = row
+            self._rows.append(row.tobytes())
+            self._actions.append(np.array(action) if self._continuous else int(action))
+            self._rewards.append(float(reward))
+            if terminated or truncated:
+                self._finish(info, terminated, truncated)
+        except (Exception, SystemExit) as error:
+            error.add_note(self._part("a step of its environment"))
+            raise
         return obs, reward, terminated, truncated, info
+
+    def _part(self, words: str) -> Part:
+        return Part(f"task {self.task.id}: {words} failed")
+
+    def _first_row(self, obs: Any, info: Any) -> np.ndarray:
+        """The first row of an episode; what a later one is, the checker looks at."""
+        row = self.task.read(self._raw, obs, info)
+        width = self.task.layout.width
+        if not isinstance(row, np.ndarray) or row.dtype != np.float32:
+            kind = getattr(row, "dtype", type(row).__name__)
+            raise TypeError(f"read: expected a float32 array ({width},), got {kind}")
+        if row.shape != (width,):
+            raise ValueError(f"read: expected shape ({width},), got {row.shape}")
+        return row
 
     def _finish(self, info: dict[str, Any], terminated: bool, truncated: bool) -> None:
         self._over = True
@@ -177,5 +267,32 @@ class TaskEnv(gym.Wrapper[Any, Any, Any, Any]):
             truncated=bool(truncated),
             info=dict(info),
         )
-        info["fitness"] = float(self.task.fitness(episode))
-        info["success"] = bool(self.task.success(episode))
+        info["fitness"] = score_of(self.task, episode)
+        info["success"] = solved_by(self.task, episode)
+
+
+def score_of(task: Task, episode: Episode) -> float:
+    """The true score of an episode; whether it is finite is for its user to ask.
+
+    Raises:
+        TypeError: for a score that is no number.
+    """
+    with part_of_task(f"task {task.id}: its fitness failed"):
+        score: Any = task.fitness(episode)
+        # A text such as "1" would pass through float().
+        if isinstance(score, str | bytes) or not hasattr(score, "__float__"):
+            words = f"{score!r} ({type(score).__name__}) {place_of(task.fitness)}"
+            raise TypeError(f"fitness: expected a number, got {words}")
+        return float(score)
+
+
+def solved_by(task: Task, episode: Episode) -> bool:
+    """Whether an episode solved the task."""
+    with part_of_task(f"task {task.id}: its success failed"):
+        return bool(task.success(episode))
+
+
+def place_of(function: Any) -> str:
+    """Where a function is written, as far as it says so: ``"from tasks.py:3"``."""
+    code = getattr(function, "__code__", None)
+    return "" if code is None else f"from {code.co_filename}:{code.co_firstlineno}"

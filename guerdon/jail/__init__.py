@@ -1,1 +1,20 @@
-"""Reserved for the confined workers of full-Python rewards; it holds nothing yet."""
+"""Confined workers for rewards that are full Python: Linux only, fail closed.
+
+``Jail`` starts a clean server process and forks confined jobs from it; ``probe`` says
+which layers this machine can enforce. Nothing here knows about rewards.
+"""
+
+from guerdon.jail.confine import Limits, is_confined
+from guerdon.jail.jail import Answer, Jail, JailError
+from guerdon.jail.layers import Layer, missing, probe
+
+__all__ = [
+    "Answer",
+    "Jail",
+    "JailError",
+    "Layer",
+    "Limits",
+    "is_confined",
+    "missing",
+    "probe",
+]

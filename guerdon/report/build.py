@@ -59,7 +59,8 @@ def write_report(folder: str | Path) -> Path:
     data = RunData(folder)
     charts = _Charts(data, folder / FIGURES)
     page = _page(data, charts, folder)
-    _write(folder / JSON_NAME, json.dumps(report_json(data), indent=1) + "\n")
+    value = report_json(data) | {"no_charts": charts.missing}
+    _write(folder / JSON_NAME, json.dumps(value, indent=1) + "\n")
     _write(folder / HTML_NAME, page)
     return folder / HTML_NAME
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from guerdon.journal import CandidateRecord, TrainingRecord
 from guerdon.report.measure import over_seeds
@@ -73,6 +73,23 @@ class Candidate:
         if self.failure is not None:
             return "failed"
         return "trained" if self.fitness is not None else "not trained"
+
+
+def compared(config: Mapping[str, Any], seeds: Mapping[str, int]) -> int:
+    """How many finalists the winner was told apart from by more than one seed.
+
+    Args:
+        config: of the run; it says how many finalists there are at most.
+        seeds: of every candidate with a true score, how many seeds selected it.
+
+    Returns:
+        The number of finalists; 0 where nothing can be said about them, because
+        there was one alone, or no second seed of any.
+    """
+    most = config.get("finalists")
+    finalists = min(len(seeds), most) if isinstance(most, int) else len(seeds)
+    # Without a second seed there is no spread to compare the means with.
+    return finalists if finalists > 1 and max(seeds.values()) > 1 else 0
 
 
 def best_of(candidates: Iterable[Candidate]) -> Candidate | None:

@@ -20,7 +20,13 @@ from guerdon.journal import (
     Totals,
     TrainingRecord,
 )
-from guerdon.report.candidate import REFERENCES, Candidate, Origin, best_of
+from guerdon.report.candidate import (
+    REFERENCES,
+    Candidate,
+    Origin,
+    best_of,
+    compared,
+)
 from guerdon.report.measure import as_estimate, as_number, dig, over_seeds
 from guerdon.types import Estimate
 
@@ -174,8 +180,23 @@ class RunData:
 
     @property
     def probability_best(self) -> float | None:
-        """Stated probability that the winner is the best of the finalists."""
+        """Stated probability that the winner is the best of the finalists.
+
+        None where there was nothing to compare it with.
+        """
+        if not compared(self.config, self._seeds):
+            return None
         return as_number(dig(self._selection, "probability"))
+
+    @property
+    def only_finalist(self) -> bool:
+        """Whether the winner was the only candidate with a true score to choose."""
+        return min(len(self._seeds), as_number(self.config.get("finalists")) or 2) == 1
+
+    @property
+    def _seeds(self) -> dict[str, int]:
+        """Seeds of the search of every candidate that has a true score."""
+        return {c.id: c.fitness.n for c in self.candidates if c.fitness is not None}
 
     def holdout_trainings(self, name: str) -> list[TrainingRecord]:
         """Fresh-seed trainings of one reward."""

@@ -160,6 +160,10 @@ def learning_curves(axes: Axes, data: RunData, look: Look) -> None:
         )
     axes.set_ylabel("True score per episode")
     axes.margins(x=0)
+    # From the start of training, also where one point would set the whole axis.
+    last = axes.dataLim.x1
+    if last > 0:
+        axes.set_xlim(0, 1.03 * last if last == axes.dataLim.x0 else last)
     _step_axis(axes)
     _legend(axes, look, reverse=True)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guerdon.extras import require
+from guerdon.extras import MissingExtra, require
 from guerdon.report.data import RunData
 
 if TYPE_CHECKING:
@@ -101,9 +101,24 @@ def svg_uri(painter: Painter, data: RunData, look: Look) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(image).decode()}"
 
 
+def _drawing() -> tuple[Any, Any]:
+    """Matplotlib and its figures.
+
+    Raises:
+        MissingExtra: also for what matplotlib itself needs, such as Pillow.
+    """
+    try:
+        matplotlib = require("matplotlib", "report")
+        return matplotlib, require("matplotlib.figure", "report")
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"matplotlib cannot be used without {error.name}, which is not installed; "
+            "both come with the extra 'report': pip install 'guerdon[report]'"
+        ) from error
+
+
 def _draw(painter: Painter, data: RunData, look: Look, kind: str) -> bytes:
-    matplotlib = require("matplotlib", "report")
-    figure_module = require("matplotlib.figure", "report")
+    matplotlib, figure_module = _drawing()
     settings = {
         "font.size": 10.5,
         "text.parse_math": False,  # a dollar in a name is a dollar

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from guerdon.report import captions
 from guerdon.report.candidate import Candidate
 from guerdon.report.data import HoldoutRow, Maker, RunData
 from guerdon.report.html import cell, details, facts, ident, nothing, row, table
@@ -124,7 +125,7 @@ def _tile(label: str, estimate: Estimate | None, as_percent: bool = False) -> st
     detail = (
         f"{show(estimate.low)} to {show(estimate.high)}, {_seeds(estimate.n)}"
         if estimate.n > 1
-        else _seeds(estimate.n)
+        else captions.ONE_SEED
     )
     return (
         f'<div class="tile"><dt>{label}</dt><dd>{show(estimate.value)}'
@@ -139,10 +140,6 @@ def holdout(data: RunData, chart: Chart) -> str:
     """The winner against its baselines on seeds that selected nothing."""
     rows = [_holdout_row(found, data) for found in data.holdout]
     head = ("Reward", "True score", "Episodes solved", "Fresh seeds", "Each seed")
-    note = (
-        "Each value is the interquartile mean over fresh training seeds, which no "
-        "choice of the search has seen, with its 95 % bootstrap interval."
-    )
     normalised = (
         f"Human-normalised score of the winner: {interval(data.human_normalised)} "
         "(0 is the sparse reward, 1 the human-designed one; not measured where the "
@@ -150,11 +147,12 @@ def holdout(data: RunData, chart: Chart) -> str:
     )
     return (
         table(head, rows)
-        + f'<p class="note">{note}</p><p>{escape(normalised)}</p>'
+        + f'<p class="note">{escape(captions.holdout_table(data))}</p>'
+        + f"<p>{escape(normalised)}</p>"
         + chart(
             "holdout",
             "True score of the winner and of the baselines on fresh seeds",
-            "Bars are the intervals of the table; each open circle is one seed.",
+            captions.holdout_chart(data),
         )
     )
 
@@ -191,11 +189,7 @@ def winner(data: RunData, chart: Chart) -> str:
         f"{ident(record.id)}, made in round {record.round} by "
         f"{escape(record.operator, NAME_CAP)} ({_AUTHORS[data.winner.origin]})."
     )
-    if data.probability_best is not None:
-        made += (
-            f" After the finalists' extra seeds it is the best of them with "
-            f"probability {percent(data.probability_best)}."
-        )
+    made += f" {captions.chosen(data)}"
     plan = f"<p>What its author wanted: <q>{escape(record.plan)}</q></p>"
     return (
         f"<p>{made}</p>{plan if record.plan else ''}"
@@ -203,8 +197,7 @@ def winner(data: RunData, chart: Chart) -> str:
         + chart(
             "term_shares",
             "Share of each term in the winner's reward over training",
-            "Share of each term in the reward's absolute size per episode, mean over "
-            "seeds. A term that pays most early and little later was a stepping stone.",
+            captions.term_shares(data),
         )
     )
 
@@ -224,11 +217,7 @@ def curves(data: RunData, chart: Chart) -> str:
     return chart(
         "learning_curves",
         "True score over training for all candidates",
-        "Mean over seeds of the true score of the episodes that ended in the span "
-        "before each point, in which every environment ends at least one; bands reach "
-        "from the lowest to the highest seed. The winner and the references "
-        "are shown on their fresh seeds where these were run, other candidates on "
-        "the seeds of the search.",
+        captions.learning_curves(data),
     ) or nothing("No learning curve has been recorded.")
 
 
@@ -403,5 +392,5 @@ def everybody(data: RunData, chart: Chart) -> str:
     left_out = len(data.candidates) - _MAX_CANDIDATES
     more = f"<p>{left_out} more are in report.json.</p>" if left_out > 0 else ""
     title = f"{len(data.candidates)} candidates in the order of their making"
-    note = '<p class="note">Mean over seeds, with the lowest and the highest seed.</p>'
+    note = f'<p class="note">{escape(captions.all_candidates(data))}</p>'
     return details(title, table(head, rows) + note + more)

@@ -12,6 +12,7 @@ import numpy as np
 from guerdon.agents.statistics import human_normalised, interval, iqm
 from guerdon.envs import Task
 from guerdon.journal import CandidateRecord, Journal, TrainingRecord
+from guerdon.report.candidate import compared
 from guerdon.types import Estimate
 
 MODEL = "model_"
@@ -51,7 +52,9 @@ def summarise(journal: Journal, task: Task) -> dict[str, Any]:
         "llm": config.get("llm"),
         "no_model": journal.meta("no_model"),
         "winner": _winner(candidates.get(names["winner"] or ""), holdout["winner"]),
-        "probability_best": selection.get("probability"),
+        "probability_best": selection.get("probability")
+        if compared(config, _selecting(candidates, trainings))
+        else None,
         "holdout": holdout,
         "best_of_n": {
             "id": names["best_of_n"],
@@ -73,6 +76,17 @@ def summarise(journal: Journal, task: Task) -> dict[str, Any]:
         "trainings": len(trainings),
         "report": "report.html",
     }
+
+
+def _selecting(
+    candidates: Mapping[str, CandidateRecord], trainings: Sequence[TrainingRecord]
+) -> Counter[str]:
+    """How many seeds selected each candidate that has a true score."""
+    return Counter(
+        t.candidate
+        for t in trainings
+        if t.purpose != "holdout" and t.result is not None and t.candidate in candidates
+    )
 
 
 def _by_seed(trainings: list[TrainingRecord]) -> list[TrainingRecord]:

@@ -46,12 +46,37 @@ def reward_for(task: Task, reward: str, base: Base = "sparse") -> RewardProgram:
             f"task {task.id}: no reward named {reward.strip()!r}; expected one of "
             f"{', '.join(sorted(task.rewards))}, or the text of a program"
         )
-    own = _written(task, reward)
+    return _based(task, _written(task, reward), reward, base)
+
+
+def full_python_reward_for(
+    task: Task, text: str, base: Base = "sparse", *, unsafe: bool = False
+) -> RewardProgram:
+    """The same for a reward in full Python, whose text is EXECUTED; for the jail only.
+
+    Args:
+        task: see ``reward_for``.
+        text: a module with a function ``reward``; see ``full_python_terms``.
+        base: see ``reward_for``.
+        unsafe: run it in a process that is not confined.
+
+    Raises:
+        PermissionError: when this process is not confined.
+        guerdon.reward_design.full_python.BadReward: when it is no reward.
+    """
+    from guerdon.reward_design.full_python import full_python_terms
+
+    own = full_python_terms(text, task.layout, task.action, unsafe=unsafe)
+    return _based(task, own, text, base)
+
+
+def _based(task: Task, own: Terms, text: str, base: Base) -> RewardProgram:
+    """A candidate's terms, added to what they are added to."""
     if base == "none":
         return program(own)
     sparse = _apart(_reference(task, "sparse"), own.names)
     # The base may be written in the language too; the text is what was asked for.
-    return program(merge(sparse, own), source=reward)
+    return program(merge(sparse, own), source=text)
 
 
 def _apart(base: Terms, taken: tuple[str, ...]) -> Terms:

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from guerdon.agents import sb3
+from guerdon.agents import curve, sb3
 from guerdon.agents.environments import make_env
 from guerdon.agents.evaluate import Evaluation, evaluate, load_episodes
 from guerdon.agents.policies import load_policy
@@ -305,7 +305,7 @@ def test_an_unknown_task_fails_the_candidate() -> None:
 
 
 def test_progress_is_told_and_a_stop_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sb3, "PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr(curve, "PROGRESS_SECONDS", 0.0)
     told: list[float] = []
     result = done(
         train(job(), progress=told.append, should_stop=lambda: len(told) == 10)

@@ -98,6 +98,47 @@ def test_a_fitness_that_is_no_number_or_fails_is_found() -> None:
     assert "KeyError: 'no such feature'" in problems_of(fitness=fails)
 
 
+@pytest.mark.parametrize("reward", [float("nan"), float("inf"), -float("inf")])
+def test_a_reward_that_is_not_finite_is_found(reward: float) -> None:
+    class Broken(gym.Wrapper[Any, Any, Any, Any]):
+        def step(self, action: Any) -> Any:
+            obs, _, *rest = self.env.step(action)
+            return obs, reward, *rest
+
+    text = problems_of(make_base=lambda **kw: Broken(CARTPOLE.make_base(**kw)))
+    assert f"the environment's reward is {reward} at step 1" in text
+    assert "differ between two episodes" not in text
+
+
+@pytest.mark.parametrize("score", [float("inf"), -float("inf")])
+def test_a_fitness_without_end_is_found(score: float) -> None:
+    text = problems_of(fitness=lambda episode: score)
+    assert f"fitness is not finite: {score}" in text
+
+
+@pytest.mark.parametrize("score", [None, "1.0", b"1", 1j, [1.0]])
+def test_a_fitness_that_is_no_number_is_named_with_its_place(score: Any) -> None:
+    text = problems_of(fitness=lambda episode: score)
+    assert f"fitness: expected a number, got {score!r}" in text
+    assert "test_checker.py:" in text
+
+
+def test_an_error_of_the_users_code_is_told_with_its_line() -> None:
+    def fails(episode: Episode) -> float:
+        raise KeyError("no such feature")
+
+    line = fails.__code__.co_firstlineno + 1
+    assert f"(test_checker.py:{line}, fails)" in problems_of(fitness=fails)
+
+
+def test_texts_that_nobody_reads_are_reported_as_not_read() -> None:
+    report = check_task(CARTPOLE)
+    texts = [n for n, r in CARTPOLE.rewards.items() if r.source is not None]
+    assert report.not_run == (
+        f"rewards {', '.join(texts)}: guerdon.check_task reads their text",
+    )
+
+
 def test_a_fitness_that_is_not_a_function_of_the_episode_is_found() -> None:
     numbers = itertools.count()
     text = problems_of(fitness=lambda episode: next(numbers))
@@ -124,7 +165,7 @@ def test_without_sb3_its_check_is_reported_as_not_run(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     report = check_task(CARTPOLE)
     assert "SB3's check_env" not in report.passed
-    assert report.not_run == ("SB3's check_env: stable-baselines3 is not installed",)
+    assert report.not_run[0] == ("SB3's check_env: stable-baselines3 is not installed")
 
 
 def test_no_episodes_are_refused() -> None:

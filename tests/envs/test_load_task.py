@@ -76,15 +76,31 @@ def test_what_is_not_there_is_named(folder: Path) -> None:
         load_task("my_other_tasks:task")
     with pytest.raises(ValueError, match="has no 'tusk'; tasks in it: task"):
         load_task("my_own_tasks:tusk")
-    with pytest.raises(TypeError, match=r"expected a guerdon\.Task, got int"):
+    with pytest.raises(TypeError, match=r"expected a guerdon\.Task, .*, got int"):
         load_task("my_own_tasks:number")
-    with pytest.raises(TypeError, match=r"expected a guerdon\.Task, got int"):
+    with pytest.raises(TypeError, match=r"expected a guerdon\.Task, .* gave int"):
         load_task("my_own_tasks:broken")
 
 
 def test_an_error_inside_the_users_module_is_the_users_to_see(folder: Path) -> None:
     with pytest.raises(ModuleNotFoundError, match="no_such_module_at_all"):
         load_task("imports_nothing:task")
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"guerdon/CartPole-v1", ["a"]])
+def test_what_is_no_name_is_refused_with_its_type(wrong: object) -> None:
+    with pytest.raises(TypeError, match=rf"got .*\({type(wrong).__name__}\)"):
+        load_task(wrong)  # type: ignore[arg-type]
+
+
+def test_an_error_in_the_users_code_says_which_part_of_a_task_it_was(
+    folder: Path,
+) -> None:
+    with pytest.raises(ModuleNotFoundError) as caught:
+        load_task("imports_nothing:task")
+    assert caught.value.__notes__ == [
+        "task 'imports_nothing:task': importing the module 'imports_nothing' failed"
+    ]
 
 
 def test_registering_twice_changes_nothing() -> None:

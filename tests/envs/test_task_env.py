@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -29,6 +31,76 @@ def _draw(env: gym.Env, rng: np.random.Generator) -> object:
     if isinstance(space, gym.spaces.Discrete):
         return int(rng.integers(space.n))
     return rng.uniform(space.low, space.high).astype(np.float32)
+
+
+CARTPOLE = TASKS["guerdon/CartPole-v1"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"id": 5}, TypeError, "task id: expected a text, got 5"),
+        ({"id": " "}, ValueError, "task id: expected a name"),
+        ({"intent": None}, TypeError, "intent: expected a text"),
+        ({"make_base": "x"}, TypeError, "make_base: expected a function"),
+        ({"layout": []}, TypeError, "layout: expected a Layout"),
+        ({"action": "discrete"}, TypeError, "action: expected an ActionSpec"),
+        ({"fitness": 1.0}, TypeError, "fitness: expected a function of an Episode"),
+        ({"rewards": []}, TypeError, "rewards: expected a mapping"),
+        ({"horizon": 0}, ValueError, "horizon: expected at least 1, got 0"),
+        ({"horizon": 2.5}, TypeError, "horizon: expected a whole number"),
+        ({"budget": None}, TypeError, "budget: expected a whole number"),
+    ],
+)
+def test_a_task_of_wrong_parts_is_refused_at_construction(
+    change: dict, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        replace(CARTPOLE, **change)
+
+
+def test_a_reference_reward_is_a_text_or_the_environments_own() -> None:
+    with pytest.raises(TypeError, match="reward source: expected a text or None"):
+        guerdon.ReferenceReward(5, "a test")
+    with pytest.raises(TypeError, match="reward origin: expected a text, got None"):
+        guerdon.ReferenceReward(None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ("make_base", "making its environment failed"),
+        ("read", "starting an episode failed"),
+        ("fitness", "its fitness failed"),
+        ("success", "its success failed"),
+    ],
+)
+def test_an_error_in_a_part_of_a_task_comes_out_with_the_name_of_the_part(
+    change: str, part: str
+) -> None:
+    def fails(*words: object, **more: object) -> None:
+        raise ZeroDivisionError
+
+    task = replace(CARTPOLE, **{change: fails})
+    with pytest.raises(ZeroDivisionError) as caught:
+        run(task.make(), seed=0)
+    assert caught.value.__notes__[0] == f"task guerdon/CartPole-v1: {part}"
+
+
+@pytest.mark.parametrize(
+    ("row", "error", "words"),
+    [
+        ([0.0] * 7, TypeError, "read: expected a float32 array"),
+        (np.zeros(7), TypeError, "expected a float32 array .* got float64"),
+        (np.zeros(6, np.float32), ValueError, r"expected shape \(7,\), got \(6,\)"),
+    ],
+)
+def test_a_first_row_that_is_none_is_refused(
+    row: object, error: type[Exception], words: str
+) -> None:
+    task = replace(CARTPOLE, read=lambda env, obs, info: row)
+    with pytest.raises(error, match=words):
+        task.make().reset(seed=0)
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.id)

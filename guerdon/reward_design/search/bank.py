@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from guerdon.envs.task import Task, TaskEnv
+from guerdon.envs.task import Task, TaskEnv, score_of, solved_by
 from guerdon.faults import blame, machine_fault
 from guerdon.types import Batch, Episode, Features
 
@@ -158,12 +158,12 @@ def collect(task: Task, *, steps: int = 6000, seed: int = 0) -> Bank:
 def _fitness(task: Task, episode: Episode) -> float:
     """A saved episode has lost the info that the task may compute its score from."""
     known = episode.info.get("fitness")
-    return float(task.fitness(episode) if known is None else known)
+    return score_of(task, episode) if known is None else float(known)
 
 
 def _solved(task: Task, episode: Episode) -> bool:
     known = episode.info.get("success")
-    return bool(task.success(episode) if known is None else known)
+    return solved_by(task, episode) if known is None else bool(known)
 
 
 def _play(

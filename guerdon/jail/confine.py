@@ -1,0 +1,150 @@
+"""All layers put on, in the order in which each still permits the next.
+
+After ``confine`` the process can compute, read the libraries, write to a few files that
+exist already, and use the descriptors that it holds; and nothing else, for ever.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import resource
+import signal
+import struct
+import sys
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from guerdon.jail import landlock, seccomp
+from guerdon.jail.syscalls import CAPSET
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
+PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 38, 39
+_CAPABILITY_VERSION_3 = 0x20080522
+
+_shut = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a job may use.
+
+    Args:
+        seconds: wall-clock seconds after which it is killed.
+        cpu_seconds: processor seconds after which it is killed.
+        memory: bytes of address space; torch alone takes about 1 GiB.
+        answer: bytes of the largest answer, all parts together.
+        scratch_files: files that it may write, made beforehand: ``0``, ``1``, ...
+        scratch_size: bytes of each of them.
+
+    Raises:
+        ValueError: for a limit that is not positive (there may be no files).
+    """
+
+    seconds: float = 3600.0
+    cpu_seconds: int = 3600
+    memory: int = 4 << 30
+    answer: int = 64 << 20
+    scratch_files: int = 4
+    scratch_size: int = 16 << 20
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "cpu_seconds", "memory", "answer", "scratch_size"):
+            if not getattr(self, name) > 0:
+                raise ValueError(
+                    f"{name}: expected more than 0, got {getattr(self, name)}"
+                )
+        if self.scratch_files < 0:
+            raise ValueError(f"scratch_files: expected at least 0, got {self}")
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when ``parent``, which forked it, ends."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def confine(limits: Limits, scratch: Sequence[str]) -> None:
+    """Give up everything that a computation does not need, for good.
+
+    Args:
+        limits: rlimits to set.
+        scratch: existing files that may be written.
+
+    Raises:
+        OSError: when one layer cannot be put on; the process must end then.
+    """
+    threads = os.listdir("/proc/self/task")
+    if len(threads) > 1:
+        # Landlock holds for the thread that asks for it.
+        raise OSError(errno.EBUSY, f"{len(threads)} threads run; expected one")
+    _set_limits(limits)
+    drop_capabilities()
+    no_new_privileges()
+    _prctl(PR_SET_DUMPABLE, 0)
+    landlock.restrict(readable(), scratch)
+    seccomp.install()
+    global _shut
+    _shut = True
+
+
+def is_confined() -> bool:
+    """Whether ``confine`` has shut the jail around this process."""
+    return _shut
+
+
+def no_new_privileges() -> None:
+    """No program that is started from here gains rights that we do not have."""
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def drop_capabilities() -> None:
+    """Give up the powers of root, where there are any."""
+    here = seccomp.machine()
+    if here is None:
+        raise OSError(errno.ENOSYS, "unknown machine")
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    number = ctypes.c_long(CAPSET[here.column])
+    if libc.syscall(number, header, bytes(24)) != 0:
+        raise OSError(ctypes.get_errno(), "capset failed")
+
+
+def readable() -> list[str]:
+    """Where Python, the libraries and this package are, and two devices."""
+    paths = {"/dev/null", "/dev/urandom", "/usr", "/lib", "/lib64"}
+    paths |= {sys.prefix, sys.base_prefix, sys.exec_prefix}
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    paths |= {sysconfig.get_path(name) for name in names}
+    paths.add(str(Path(__file__).parents[1]))
+    return sorted(path for path in paths if path not in ("", "/"))
+
+
+def _set_limits(limits: Limits) -> None:
+    for what, value in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CPU, limits.cpu_seconds),
+        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_FSIZE, limits.scratch_size),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_AS, limits.memory),
+    ):
+        hard = resource.getrlimit(what)[1]
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
+        resource.setrlimit(what, (value, value))
+
+
+def _prctl(option: int, value: int) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    longs = [ctypes.c_long(v) for v in (option, value, 0, 0, 0)]
+    result = int(libc.prctl(*longs))
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl {option}: {os.strerror(number)}")
+    return result

@@ -1,0 +1,192 @@
+"""The filter of system calls: an allow-list, written as classic BPF by hand.
+
+What is not named fails with EPERM. Threads may start, processes may not; memory is
+writable or executable, never made executable; signals reach only the process itself;
+files are a matter of Landlock.
+
+Reference:
+    Linux ``Documentation/userspace-api/seccomp_filter.rst``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import platform
+import struct
+from typing import NamedTuple
+
+from guerdon.jail.syscalls import (
+    ABSENT,
+    ARCHITECTURES,
+    CHECKED,
+    DEADLY,
+    PLAIN,
+    SECCOMP,
+    Architecture,
+)
+
+ALLOW = 0x7FFF0000
+KILL = 0x80000000
+ERRNO = 0x00050000
+
+LOAD, AND = 0x20, 0x54
+EQUAL, AT_LEAST, RETURN = 0x15, 0x35, 0x06
+
+_PROT_EXEC = 0x4
+_CLONE_THREAD = 0x10000
+_CLONE_NEW = 0x7E020000
+"""CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
+_PR_SET_NAME, _PR_GET_NAME = 15, 16
+_FCNTL = (
+    *(fcntl.F_DUPFD, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL),
+    *(fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETLK),
+)
+"""No F_SETOWN, F_SETSIG, F_SETLEASE or F_NOTIFY: they send signals elsewhere."""
+_IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
+"""TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX."""
+
+_SET_MODE_FILTER, _FLAG_TSYNC = 1, 1
+
+
+class Instruction(NamedTuple):
+    """One instruction of classic BPF."""
+
+    code: int
+    if_true: int
+    if_false: int
+    k: int
+
+
+def machine() -> Architecture | None:
+    """What the filter knows about this machine; None when it knows nothing."""
+    if struct.calcsize("P") != 8:
+        return None
+    return ARCHITECTURES.get(platform.machine())
+
+
+def program(pid: int, here: Architecture) -> list[Instruction]:
+    """The filter for the process ``pid``."""
+    lines = [
+        _load(4),
+        Instruction(EQUAL, 1, 0, here.audit),
+        _give(KILL),
+        _load(0),
+    ]
+    if here.foreign is not None:
+        lines += [Instruction(AT_LEAST, 0, 1, here.foreign), _give(KILL)]
+
+    def on(names: dict[str, tuple[int | None, int | None]], verdict: int) -> None:
+        for numbers in names.values():
+            number = numbers[here.column]
+            if number is not None:
+                lines.extend((Instruction(EQUAL, 0, 1, number), _give(verdict)))
+
+    on(PLAIN, ALLOW)
+    on(ABSENT, ERRNO | errno.ENOSYS)
+    on(DEADLY, KILL)
+    for name, block in _checks(pid).items():
+        number = CHECKED[name][here.column]
+        if number is not None:
+            lines += [Instruction(EQUAL, 0, len(block), number), *block]
+    return [*lines, _give(ERRNO | errno.EPERM)]
+
+
+def _checks(pid: int) -> dict[str, list[Instruction]]:
+    """Blocks that end in a verdict for every call of ``CHECKED``."""
+    deny = _give(ERRNO | errno.EPERM)
+    allow = _give(ALLOW)
+
+    def without(argument: int, bits: int) -> list[Instruction]:
+        masked = Instruction(AND, 0, 0, bits)
+        return [_argument(argument), masked, Instruction(EQUAL, 1, 0, 0), deny]
+
+    def one_of(argument: int, values: tuple[int, ...]) -> list[Instruction]:
+        tests = [step for v in values for step in (Instruction(EQUAL, 0, 1, v), allow)]
+        return [_argument(argument), *tests, deny]
+
+    def zero(argument: int) -> list[Instruction]:
+        halves = (_argument(argument), _argument(argument, high=True))
+        return [s for h in halves for s in (h, Instruction(EQUAL, 1, 0, 0), deny)]
+
+    # O_RDONLY with O_TRUNC empties a file, which old Landlocks overlook.
+    writes = os.O_ACCMODE | os.O_TRUNC
+    reading = [
+        Instruction(AND, 0, 0, writes),
+        Instruction(EQUAL, 0, 1, os.O_TRUNC),
+        deny,
+        allow,
+    ]
+    flags = Instruction(AND, 0, 0, os.O_ASYNC)
+    set_flags = [_argument(2), flags, Instruction(EQUAL, 0, 1, 0), allow, deny]
+    return {
+        "mmap": [*without(2, _PROT_EXEC), allow],
+        "mprotect": [*without(2, _PROT_EXEC), allow],
+        "clone": [
+            *without(0, _CLONE_NEW),
+            _argument(0),
+            Instruction(AND, 0, 0, _CLONE_THREAD),
+            Instruction(EQUAL, 0, 1, _CLONE_THREAD),
+            allow,
+            _give(KILL),
+        ],
+        "tgkill": one_of(0, (pid,)),
+        "fcntl": [
+            _argument(1),
+            Instruction(EQUAL, 0, len(set_flags), fcntl.F_SETFL),
+            *set_flags,
+            *one_of(1, _FCNTL),
+        ],
+        "ioctl": one_of(1, _IOCTL),
+        "prctl": one_of(0, (_PR_SET_NAME, _PR_GET_NAME)),
+        # Limits of oneself may be looked at, not set.
+        "prlimit64": [*zero(0), *zero(2), allow],
+        "open": [_argument(1), *reading],
+        "openat": [_argument(2), *reading],
+    }
+
+
+def _load(offset: int) -> Instruction:
+    return Instruction(LOAD, 0, 0, offset)
+
+
+def _argument(place: int, high: bool = False) -> Instruction:
+    """Load half of a 64-bit argument of the call; both machines are little-endian."""
+    return _load(16 + 8 * place + 4 * high)
+
+
+def _give(verdict: int) -> Instruction:
+    return Instruction(RETURN, 0, 0, verdict)
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+def install() -> None:
+    """Filter the system calls of all threads of this process, for good.
+
+    ``no_new_privs`` must be set.
+
+    Raises:
+        OSError: when the kernel refuses, or the machine is unknown.
+    """
+    here = machine()
+    if here is None:
+        raise OSError(errno.ENOSYS, f"no filter for {platform.machine()}")
+    lines = program(os.getpid(), here)
+    raw = b"".join(struct.pack("=HBBI", *line) for line in lines)
+    buffer = ctypes.create_string_buffer(raw, len(raw))
+    whole = _Program(len(lines), ctypes.addressof(buffer))
+    libc = ctypes.CDLL(None, use_errno=True)
+    result = libc.syscall(
+        ctypes.c_long(SECCOMP[here.column]),
+        ctypes.c_uint(_SET_MODE_FILTER),
+        ctypes.c_uint(_FLAG_TSYNC),
+        ctypes.byref(whole),
+    )
+    if result != 0:
+        number = ctypes.get_errno() if result < 0 else errno.EBUSY
+        raise OSError(number, f"seccomp: {os.strerror(number)}")
