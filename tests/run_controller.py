@@ -18,9 +18,9 @@ from typing import Any
 
 def _start_light_server() -> None:
     """Workers without torch, which these trainings do not need."""
-    from guerdon.agents import workers
+    from guerdon.agents import server
 
-    with workers._multiprocessing, workers._worker_environment():
+    with server.serialised, server.worker_environment():
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["tests.run_jobs"])
         multiprocessing.forkserver.ensure_running()
@@ -31,7 +31,7 @@ def main(folder: str, config: str, kind: str, count: str) -> None:
     from guerdon.agents import workers
     from guerdon.run import Resources, RunConfig, run_search
 
-    workers._start_server = _start_light_server
+    workers.start_server = _start_light_server
     seen = 0
 
     def observe(what: str, data: Any) -> None:

@@ -6,7 +6,7 @@ import importlib
 __all__: list[str] = []
 
 _MODULES = (
-    "guerdon.agents.sb3",
+    "guerdon.agents.jailed",
     # The first optimiser imports this, which takes longer than a small training.
     "torch._dynamo",
     "guerdon.reward_design.language",

@@ -22,22 +22,20 @@ from __future__ import annotations
 
 import errno
 import itertools
-import multiprocessing
-import multiprocessing.forkserver
-import multiprocessing.resource_tracker
-import os
+import json
 import queue
-import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from guerdon.agents.child import Child, Killed, epitaph
-from guerdon.agents.child import serialised as _multiprocessing
+from guerdon.agents.claims import Learned, claim_name
+from guerdon.agents.confined import JUDGE, LEARN, Confinement
+from guerdon.agents.server import server_died, start_server
 from guerdon.agents.training import (
     Outcome,
     TrainingJob,
@@ -49,6 +47,7 @@ from guerdon.agents.training import (
 from guerdon.agents.worker import MAX_ANSWER
 from guerdon.checks import integer
 from guerdon.faults import machine_fault
+from guerdon.jail import JailError
 from guerdon.types import Failure
 
 JOB_FUNCTION = "guerdon.agents.sb3:run_job"
@@ -56,18 +55,6 @@ JOB_FUNCTION = "guerdon.agents.sb3:run_job"
 
 _FIRST, _NEXT, _RETRY, _LAST = range(4)
 """Ranks in the queue."""
-
-_PASSED = (
-    *("PATH", "HOME", "USER", "LANG", "LC_", "TZ", "TMP", "TEMP", "XDG_", "GUERDON_"),
-    *("PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH", "DYLD_", "COVERAGE"),
-    *("NUMBA_", "TORCH_", "CUDA_", "MUJOCO_", "SDL_", "PYGAME_", "PYOPENGL_", "EGL_"),
-    *("LIBGL_", "MESA_", "DISPLAY", "WAYLAND_DISPLAY"),
-)
-"""Names or prefixes of what a worker may see of the environment; no key is there."""
-
-_SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
-
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class WorkerPool:
@@ -113,7 +100,8 @@ class WorkerPool:
         self._children: set[Child] = set()
         self._again: dict[str, str] = {}
         self._closed = False
-        _start_server()
+        self._confinement = Confinement(self._folder, self._deadline)
+        start_server()
         self._threads = [
             threading.Thread(target=self._supervise, name=f"worker-{i}", daemon=True)
             for i in range(workers)
@@ -193,6 +181,7 @@ class WorkerPool:
             children = list(self._children)
         for child in children:
             child.kill()
+        self._confinement.close()
         for _ in self._threads:
             self._queue(None, _LAST)
         for thread in self._threads:
@@ -249,11 +238,38 @@ class WorkerPool:
         return OSError(number or errno.EAGAIN, text, str(self._folder))
 
     def _run(self, job: TrainingJob) -> Outcome | Trouble:
+        """One job; where its reward is full Python, judged where that never ran."""
+        found: Outcome | Trouble | Learned
+        if job.trust == "jail":
+            found = self._learn(job)
+        else:
+            own = self._function if job.trust == "language" else LEARN
+            found = self._work(job, own)
+        try:
+            if isinstance(found, Learned):
+                found = self._work(job, JUDGE)
+        finally:
+            (self._folder / claim_name(job)).unlink(missing_ok=True)
+        if isinstance(found, Learned):
+            return Failure("crashed", "answer is not a training result")
+        return found
+
+    def _learn(self, job: TrainingJob) -> Learned | Failure:
+        def told(share: float) -> None:
+            with self._lock:
+                self._open[job.key] = share
+
+        try:
+            return self._confinement.learn(job, told)
+        except JailError as error:
+            raise Killed(str(error)) from error
+
+    def _work(self, job: TrainingJob, function: str) -> Outcome | Trouble | Learned:
         stderr = self._folder / f"{job.key}.stderr"
-        if _server_died():
+        if server_died():
             # multiprocessing itself would start one that knows the user's keys.
-            _start_server()
-        child = Child(self._function, self._folder, stderr)
+            start_server()
+        child = Child(function, self._folder, stderr)
         expired = threading.Event()
 
         def expire() -> None:
@@ -268,7 +284,7 @@ class WorkerPool:
         if closed:
             child.kill()
         deadline.start()
-        answer: Outcome | Trouble | None = None
+        answer: Outcome | Trouble | Learned | None = None
         try:
             answer = self._listen(child, job)
         except (EOFError, ConnectionError):
@@ -291,7 +307,7 @@ class WorkerPool:
             raise Killed(epitaph(code, stderr))
         return Failure("crashed", epitaph(code, stderr))
 
-    def _listen(self, child: Child, job: TrainingJob) -> Outcome | Trouble:
+    def _listen(self, child: Child, job: TrainingJob) -> Outcome | Trouble | Learned:
         """Follow a worker's messages to its answer."""
         child.connection.send_bytes(job.to_json().encode())
         while True:
@@ -310,8 +326,10 @@ class WorkerPool:
             return _answer(message[1:], job)
 
 
-def _answer(text: bytes, job: TrainingJob) -> Outcome | Trouble:
+def _answer(text: bytes, job: TrainingJob) -> Outcome | Trouble | Learned:
     """A worker's answer, read as the untrusted JSON that it is."""
+    if job.trust == "none" and text == json.dumps({"learned": job.key}).encode():
+        return Learned(job.key)
     try:
         outcome = outcome_from_json(text)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -321,58 +339,3 @@ def _answer(text: bytes, job: TrainingJob) -> Outcome | Trouble:
     if isinstance(outcome, Trouble):
         return outcome
     return not_finite(outcome) or outcome
-
-
-def _server_died() -> bool:
-    """Whether the server is gone, as when memory ran out; leaves it to be buried."""
-    pid = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
-    if pid is None:
-        return False
-    with _multiprocessing:
-        try:
-            flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-            return os.waitid(os.P_PID, pid, flags) is not None
-        except ChildProcessError:
-            return False  # another thread has just replaced it
-
-
-def _start_server() -> None:
-    """Start the server that workers are forked from, without the user's keys."""
-    with _multiprocessing, _worker_environment(), _deaf_to_ctrl_c():
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["guerdon.agents.preload"])
-        multiprocessing.forkserver.ensure_running()
-
-
-@contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """What is started meanwhile never hears Ctrl-C: its death is the controller's.
-
-    The server ignores it by itself, but only after seconds of imports.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    # Its start would let the signal through again.
-    multiprocessing.resource_tracker.ensure_running()
-    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, old)
-
-
-@contextmanager
-def _worker_environment() -> Iterator[None]:
-    """What workers see of the environment, for the moment of starting the server."""
-    saved = dict(os.environ)
-    for name in saved:
-        if not name.startswith(_PASSED) or any(part in name for part in _SECRETS):
-            del os.environ[name]
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name in _THREADS:
-            os.environ.pop(name, None)
-        os.environ.update(saved)

@@ -122,7 +122,7 @@ class Jail:
         except OSError as error:
             reason = str(error)
         if reason:
-            self.close()
+            self._end()
             self._errors.seek(0)
             tail = self._errors.read().decode(errors="replace")[-2000:].strip()
             self._errors.close()
@@ -210,6 +210,10 @@ class Jail:
 
     def close(self) -> None:
         """Kill the server and every job."""
+        self._end()
+        self._errors.close()
+
+    def _end(self) -> None:
         with self._lock:
             self._closed = True
             self._control.close()
@@ -231,7 +235,6 @@ class Jail:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-        self._errors.close()
 
 
 # An isolated interpreter does not look where this one found Guerdon.

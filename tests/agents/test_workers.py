@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from scripted_jobs import job, result_of
 
-from guerdon.agents import workers
+from guerdon.agents import server
 from guerdon.agents.training import Outcome, TrainingResult, Trouble
 from guerdon.agents.workers import WorkerPool
 from guerdon.types import Failure
@@ -303,7 +303,7 @@ def test_workers_see_no_keys_and_the_controller_keeps_them(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     monkeypatch.setenv("GUERDON_TOKEN", "secret")
     before = dict(os.environ)
-    with workers._worker_environment():
+    with server.worker_environment():
         assert not {"OPENAI_API_KEY", "GUERDON_TOKEN"} & set(os.environ)
         assert os.environ["PATH"] == before["PATH"]
     assert dict(os.environ) == before

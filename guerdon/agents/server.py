@@ -1,0 +1,80 @@
+"""The server that workers are forked from, without the user's keys."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from guerdon.agents.child import serialised
+
+_PASSED = (
+    *("PATH", "HOME", "USER", "LANG", "LC_", "TZ", "TMP", "TEMP", "XDG_", "GUERDON_"),
+    *("PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH", "DYLD_", "COVERAGE"),
+    *("NUMBA_", "TORCH_", "CUDA_", "MUJOCO_", "SDL_", "PYGAME_", "PYOPENGL_", "EGL_"),
+    *("LIBGL_", "MESA_", "DISPLAY", "WAYLAND_DISPLAY"),
+)
+"""Names or prefixes of what a worker may see of the environment; no key is there."""
+
+_SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def server_died() -> bool:
+    """Whether the server is gone, as when memory ran out; leaves it to be buried."""
+    pid = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    if pid is None:
+        return False
+    with serialised:
+        try:
+            flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, pid, flags) is not None
+        except ChildProcessError:
+            return False  # another thread has just replaced it
+
+
+def start_server() -> None:
+    """Start the server that workers are forked from, without the user's keys."""
+    with serialised, worker_environment(), _deaf_to_ctrl_c():
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["guerdon.agents.preload"])
+        multiprocessing.forkserver.ensure_running()
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """What is started meanwhile never hears Ctrl-C: its death is the controller's.
+
+    The server ignores it by itself, but only after seconds of imports.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # Its start would let the signal through again.
+    multiprocessing.resource_tracker.ensure_running()
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+
+
+@contextmanager
+def worker_environment() -> Iterator[None]:
+    """What workers see of the environment, for the moment of starting the server."""
+    saved = dict(os.environ)
+    for name in saved:
+        if not name.startswith(_PASSED) or any(part in name for part in _SECRETS):
+            del os.environ[name]
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name in _THREADS:
+            os.environ.pop(name, None)
+        os.environ.update(saved)
