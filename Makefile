@@ -75,7 +75,8 @@ docs: install-dev ## build the documentation, warnings are errors
 
 bench: install ## speed of the language and of the SB3 adapter (minutes)
 	$(BIN)/python -m benchmarks.language
-	$(BIN)/python benchmarks/sb3_adapter.py
+	$(BIN)/python -m benchmarks.sb3_adapter
+	$(BIN)/python -m benchmarks.jail
 
 bench-demo: install ## the demo's search, its numbers kept (20 minutes)
 	$(BIN)/python -m benchmarks.demo_search

@@ -85,7 +85,11 @@ def learning(venv: VecEnv) -> Callable[[], None]:
         seed=0,
         device="cpu",
     )
-    return lambda: model.learn(STEPS * 4, reset_num_timesteps=False)
+
+    def run() -> None:
+        model.learn(STEPS * 4, reset_num_timesteps=False)
+
+    return run
 
 
 def check_equal(backend: str) -> None:

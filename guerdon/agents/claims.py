@@ -21,6 +21,10 @@ MAX_CLAIMS = 1 << 20
 """Bytes of what a training may say about itself."""
 
 
+MAX_SECONDS = 1e7
+"""Seconds that a training may say it took."""
+
+
 class Claims(NamedTuple):
     """What a training says about itself."""
 
@@ -94,8 +98,8 @@ def read_claims(text: bytes) -> Claims | Failure:
             bad = kind == "non_finite"
             return Failure("non_finite" if bad else "crashed", str(reason)[:1000])
         curve = _curve(values["curve"])
-        seconds = _number(values["seconds"])
-        return Claims(curve, _number(values["proxy"]), max(seconds or 0.0, 0.0))
+        seconds = min(max(_number(values["seconds"]) or 0.0, 0.0), MAX_SECONDS)
+        return Claims(curve, _number(values["proxy"]), seconds)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"claims that cannot be read ({error})") from None
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from guerdon.agents.child import Killed
 from guerdon.agents.claims import Learned, claim_name, claim_of
 from guerdon.agents.training import TrainingJob
 from guerdon.faults import whole_file
@@ -45,8 +46,8 @@ class Confinement:
         """Train in the jail and write down what came out.
 
         Raises:
-            JailError: when a layer is missing, or the server is gone; the next call
-                starts another one.
+            JailError: when a layer is missing, or the server does not start.
+            Killed: when the server died under the job; the next call starts another.
             OSError: when the claim cannot be written.
         """
         jail = self._server()
@@ -58,12 +59,12 @@ class Confinement:
                 progress=progress,
                 cancelled=self._stop,
             )
-        except JailError:
+        except JailError as error:
             with self._lock:
                 if self._jail is jail:
                     self._jail = None
             jail.close()
-            raise
+            raise Killed(str(error)) from error
         claim = claim_of(answer)
         if isinstance(claim, Failure):
             return claim

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
+import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -21,11 +22,12 @@ from guerdon.types import Episode
 SLOTS = 64
 """Environments in lock-step; more of them save calls of the policy, not steps."""
 
+MAX_EPISODES = 1 << 30
+"""Bytes of the largest file of episodes, unpacked; a bank has a few million."""
 
-_ARRAYS = (
-    *("features", "action", "reward"),
-    *("length", "terminated", "truncated", "fitness", "success"),
-)
+_PER_STEP = ("action", "reward")
+_PER_EPISODE = ("length", "terminated", "truncated", "fitness", "success")
+_ARRAYS = ("features", *_PER_STEP, *_PER_EPISODE)
 
 
 class Policy(Protocol):
@@ -243,17 +245,16 @@ def save_episodes(path: Path, episodes: tuple[Episode, ...]) -> None:
 
 
 def load_episodes(path: Path, task: Task) -> tuple[Episode, ...]:
-    """Read what ``save_episodes`` wrote.
+    """Read what ``save_episodes`` wrote; the file may be anybody's.
 
     Raises:
-        ValueError: when the file is damaged, or its rows are not as wide as the task's
-            features.
+        ValueError: when the file is damaged, too large, says something else than its
+            arrays hold, or its rows are not as wide as the task's features.
     """
     try:
-        # A damaged file that NumPy opened itself would stay open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            data = {name: arrays[name] for name in _ARRAYS}
-    except (BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
+        data = _arrays(path)
+        _require_agreeing(data)
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: expected recorded episodes, got {error}") from None
     if data["features"].shape[-1] != task.layout.width:
         raise ValueError(
@@ -278,3 +279,56 @@ def load_episodes(path: Path, task: Task) -> tuple[Episode, ...]:
         )
         for i, (rows, action, reward) in enumerate(zip(features, *columns, strict=True))
     )
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file of episodes, none larger than what the file says.
+
+    NumPy would make an array of any size that a header names, unpack any number of
+    zeros, and wait for ever for the first byte of a pipe.
+    """
+    if not path.is_file():
+        raise ValueError("no regular file")
+    data, left = {}, MAX_EPISODES
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        for name in _ARRAYS:
+            member = archive.getinfo(f"{name}.npy")
+            plain = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+            if member.flag_bits & 1 or member.compress_type not in plain:
+                raise ValueError(f"{name!r}, which is packed in another way")
+            left -= member.file_size
+            if left < 0:
+                raise ValueError(f"more than {MAX_EPISODES} bytes of arrays")
+            data[name] = _array(name, archive.read(member))
+    return data
+
+
+def _array(name: str, text: bytes) -> np.ndarray:
+    """One array in NumPy's format, if it is of numbers and as long as it says."""
+    stream = io.BytesIO(text)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError(f"{name!r} in another format of NumPy")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.kind not in "biuf" or not 1 <= len(shape) <= 2:
+        raise ValueError(f"{name!r} of type {dtype} and shape {shape}")
+    if math.prod(shape) * dtype.itemsize != len(text) - stream.tell():
+        raise ValueError(f"{name!r} that is not as long as it says")
+    stream.seek(0)
+    found: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+    return found
+
+
+def _require_agreeing(data: Mapping[str, np.ndarray]) -> None:
+    """Refuse arrays that are not of the same steps and the same episodes."""
+    length = data["length"]
+    if not len(length) or length.dtype.kind not in "iu" or (length < 1).any():
+        raise ValueError("'length', which is no number of steps of each episode")
+    for name in _PER_EPISODE:
+        if data[name].shape != length.shape:
+            raise ValueError(f"{name!r} of shape {data[name].shape}")
+    steps = sum(int(n) for n in length)  # without a bound, so it cannot overflow
+    for name in _PER_STEP:
+        if len(data[name]) != steps:
+            raise ValueError(f"{len(data[name])} steps in {name!r}, not {steps}")
+    if data["features"].ndim != 2 or len(data["features"]) != steps + len(length):
+        raise ValueError(f"'features' of shape {data['features'].shape}")

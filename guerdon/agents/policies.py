@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from guerdon.agents.encoders import OneHotGrid
 from guerdon.agents.environments import make_env
 from guerdon.agents.recipes import Recipe
 from guerdon.agents.training import TrainingJob
-from guerdon.envs.table import load_task
+from guerdon.envs.table import TASKS
 from guerdon.envs.task import Task
 from guerdon.faults import whole_file
 
@@ -30,6 +33,10 @@ FORMAT = "guerdon-policy-1"
 
 _MAX_HEADER = 1 << 20
 """Bytes that the header of a policy's file may take."""
+
+_MAX_FILE = 1 << 28
+"""Bytes of the largest file of a policy that is read; ours have some hundred thousand.
+"""
 
 _OF_SB3 = {"epsilon": 1e-8, "limit": 10.0}
 """What ``VecNormalize`` adds to a variance, and where it cuts observations off."""
@@ -217,43 +224,114 @@ def claimed_policy(data: bytes, task: Task, recipe: Recipe) -> TorchPolicy:
 
 
 def load_policy(path: Path, task: Task | None = None) -> TorchPolicy:
-    """Read what ``save_policy`` wrote.
+    """Read what ``save_policy`` wrote; the file may be anybody's.
 
     Args:
         path: the file.
-        task: gives the shapes of the network; None for the task of the policy's job.
+        task: gives the shapes of the network; None for the registered task that the
+            file names. Its own ``module:object`` is never imported.
 
     Raises:
         ValueError: for a file of another format, or weights that do not fit the task;
             says which observations and actions they were trained for.
     """
+    if path.exists() and not (path.is_file() and path.stat().st_size <= _MAX_FILE):
+        raise ValueError(f"{path.name}: expected a file of at most {_MAX_FILE} bytes")
     with safe_open(path, framework="pt") as file:
-        header = json.loads((file.metadata() or {}).get("guerdon", "{}"))
-        if header.get("format") != FORMAT:
-            raise ValueError(
-                f"{path.name}: expected a policy of format {FORMAT!r}, got "
-                f"{header.get('format')!r}"
-            )
+        header = _header(path, (file.metadata() or {}).get("guerdon", "{}"))
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    recipe = Recipe(
-        **header["recipe"] | {"net_arch": tuple(header["recipe"]["net_arch"])}
-    )
+    try:
+        recipe = _recipe(header["recipe"])
+        trained = str(header["job"]["task"])
+        scale = _normalizer(header["normalizer"], tensors)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ValueError(
+            f"{path.name}: expected a policy of format {FORMAT!r}, got one that cannot "
+            f"be read ({type(error).__name__}: {error})"
+        ) from None
     if task is None:
-        task = load_task(header["job"]["task"])
-    network = _network(task, recipe)
+        task = TASKS.get(trained.removeprefix("guerdon:"))
+    if task is None:
+        raise ValueError(
+            f"{path.name}: its task {trained!r} is not registered; name the task that "
+            "it is for"
+        )
+    numbers = sum(value.numel() for value in tensors.values())
+    try:
+        network = _network(task, recipe, numbers)
+    except (ValueError, TypeError, KeyError, AssertionError) as error:
+        raise ValueError(f"{path.name}: weights do not fit: {error}") from None
     _require_same_spaces(path, header, task, network)
-    trained = str(header["job"]["task"])
+    _require_numbers(path, tensors, scale, network)
     _load_weights(path, network, tensors, f"{trained}, and this is {task.id}")
     network.set_training_mode(False)
-    if header["normalizer"] is None:
-        return TorchPolicy(network)
+    return TorchPolicy(network, scale)
+
+
+def _header(path: Path, text: str) -> dict[str, Any]:
+    """What a file says about its policy, if it is of our format."""
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError):
+        header = None
+    found = header.get("format") if isinstance(header, dict) else None
+    if not isinstance(header, dict) or found != FORMAT:
+        raise ValueError(
+            f"{path.name}: expected a policy of format {FORMAT!r}, got {found!r}"
+        )
+    return header
+
+
+def _recipe(values: Mapping[str, Any]) -> Recipe:
+    """A recipe from a file, with layers that are layers."""
+    widths = tuple(values["net_arch"])
+    if not all(type(width) is int and width > 0 for width in widths):
+        raise ValueError(f"layers of {widths[:8]} numbers")
+    recipe = Recipe(**{**values, "net_arch": widths})
+    if recipe.algo not in ("ppo", "sac") or (recipe.one_hot and not widths):
+        raise ValueError(f"algorithm {recipe.algo!r} with {len(widths)} layers")
+    return recipe
+
+
+def _normalizer(
+    values: Mapping[str, Any] | None, tensors: Mapping[str, torch.Tensor]
+) -> Normalizer | None:
+    if values is None:
+        return None
     mean, var = (tensors[f"normalizer.{name}"].numpy() for name in ("mean", "var"))
-    return TorchPolicy(network, Normalizer(mean, var, **header["normalizer"]))
+    return Normalizer(mean, var, float(values["epsilon"]), float(values["limit"]))
 
 
-def _network(task: Task, recipe: Recipe) -> BasePolicy:
+def _require_numbers(
+    path: Path,
+    tensors: Mapping[str, torch.Tensor],
+    scale: Normalizer | None,
+    network: BasePolicy,
+) -> None:
+    """Refuse weights and statistics that give no action."""
+    for name, value in tensors.items():
+        if not value.is_floating_point() or not torch.isfinite(value).all():
+            raise ValueError(f"{path.name}: {name[:80]!r} is not finite numbers")
+    if scale and not (
+        scale.mean.shape == scale.var.shape == network.observation_space.shape
+        and (scale.var >= 0).all()
+        and 0 < scale.epsilon < math.inf
+        and 0 < scale.limit < math.inf
+    ):
+        raise ValueError(f"{path.name}: observation statistics that cannot be")
+
+
+def _network(task: Task, recipe: Recipe, numbers: int | None = None) -> BasePolicy:
+    """The network of a recipe, if it needs no more ``numbers`` than there are."""
     env = make_env(task)
     try:
+        sizes = (math.prod(env.observation_space.shape or (1,)), *recipe.net_arch)
+        least = sum(a * b for a, b in pairwise(sizes))
+        if numbers is not None and least > numbers:
+            raise ValueError(
+                f"layers of {recipe.net_arch} take at least {least} numbers, and there "
+                f"are {numbers}"
+            )
         cls = ActorCriticPolicy if recipe.algo == "ppo" else SACPolicy
         return cls(
             env.observation_space,

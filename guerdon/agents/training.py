@@ -27,6 +27,12 @@ Trust = Literal["language", "jail", "none"]
 _SEEDS = ("seed", "eval_seed")
 
 
+def require_known(trust: Any) -> None:
+    """Refuse a trust that is none of the three; ValueError."""
+    if trust not in get_args(Trust):
+        raise ValueError(f"trust: expected one of {get_args(Trust)}, got {trust!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
     """One training, described so that anybody can repeat it.
@@ -59,11 +65,7 @@ class TrainingJob:
     trust: Trust = "language"
 
     def __post_init__(self) -> None:
-        if self.trust not in get_args(Trust):
-            raise ValueError(
-                f"trust: expected one of {', '.join(get_args(Trust))}, got "
-                f"{self.trust!r}"
-            )
+        require_known(self.trust)
         if self.base not in ("sparse", "none"):
             raise ValueError(f"base: expected 'sparse' or 'none', got {self.base!r}")
         if self.algo not in (None, "ppo", "sac"):

@@ -47,7 +47,6 @@ from guerdon.agents.training import (
 from guerdon.agents.worker import MAX_ANSWER
 from guerdon.checks import integer
 from guerdon.faults import machine_fault
-from guerdon.jail import JailError
 from guerdon.types import Failure
 
 JOB_FUNCTION = "guerdon.agents.sb3:run_job"
@@ -259,10 +258,7 @@ class WorkerPool:
             with self._lock:
                 self._open[job.key] = share
 
-        try:
-            return self._confinement.learn(job, told)
-        except JailError as error:
-            raise Killed(str(error)) from error
+        return self._confinement.learn(job, told)
 
     def _work(self, job: TrainingJob, function: str) -> Outcome | Trouble | Learned:
         stderr = self._folder / f"{job.key}.stderr"

@@ -16,6 +16,7 @@ from guerdon.types import Failure
 
 TaskName = Annotated[str, tyro.conf.arg(metavar="TASK")]
 Algo = Literal["ppo", "sac"]
+Trust = Literal["language", "jail", "none"]
 
 
 def tasks(task: tyro.conf.Positional[str] = "", /, *, json: bool = False) -> Answer:
@@ -115,6 +116,7 @@ def search(
     budget_tokens: int | None = None,
     budget_usd: float | None = None,
     cache: Path | None = None,
+    trust: Trust = "language",
     json: bool = False,
 ) -> Answer:
     """Search a reward, or go on with the search that a folder holds.
@@ -138,6 +140,9 @@ def search(
         budget_tokens: most tokens of the language model.
         budget_usd: most US dollars of the language model.
         cache: folder of bought answers that runs share; each keeps its own without.
+        trust: language: rewards are programs of the reward language. jail: a model may
+            also write full Python, which runs confined. none: the same unconfined,
+            with your rights.
         json: print only a JSON summary.
     """
     from guerdon.cli.progress import observed_search
@@ -156,6 +161,7 @@ def search(
         eval_episodes=eval_episodes,
         algo=algo,
         seed=seed,
+        trust=trust,
     )
     resources = Resources(
         workers=workers or cores(),
@@ -179,6 +185,7 @@ def train(
     seed: int = 0,
     eval_episodes: int = 32,
     out: Path | None = None,
+    trust: Trust = "language",
     json: bool = False,
 ) -> Answer:
     """Train one agent with a reward and report its true score.
@@ -192,10 +199,14 @@ def train(
         seed: seed of weights, environments and exploration.
         eval_episodes: episodes of the evaluation afterwards.
         out: folder for weights, recorded episodes and result.json.
+        trust: what the file is: language, a program of the reward language; jail, a
+            module of Python with a function reward, run confined; none, the same with
+            your rights.
         json: print JSON instead of a table.
     """
     from guerdon.cli.progress import observed_training
     from guerdon.run import train_one
+    from guerdon.run.trust import UNSAFE
 
     text = reward
     if reward not in ("sparse", "human"):
@@ -206,6 +217,8 @@ def train(
         text = _read_program(Path(reward))
     if out is not None:
         _require_folder(out)
+    if trust == "none":
+        complain(f"guerdon: {UNSAFE}")
     outcome = observed_training(
         lambda progress: train_one(
             task,
@@ -217,6 +230,7 @@ def train(
             eval_episodes=eval_episodes,
             out=out,
             progress=progress,
+            trust=trust,
         ),
         quiet=json,
     )
@@ -286,13 +300,19 @@ def report(folder: tyro.conf.Positional[Path], /, *, json: bool = False) -> Answ
     return Answer(data, page)
 
 
-def doctor(*, json: bool = False) -> Answer:
-    """Show versions, extras, processors and weights, and whether a search can run.
+def doctor(*, llm: tuple[str, ...] = (), json: bool = False) -> Answer:
+    """Show what this machine has for a search: each thing looked up or tried out.
+
+    Versions, extras, processors, memory, GPU, the layers of the jail, the weights of
+    embedded models with their hashes, and endpoints. The status is 1 when no search
+    can run here; a missing jail or model alone does not prevent one.
 
     Args:
+        llm: endpoints to ask whether they answer: http(s)://HOST/v1#MODEL or
+            openai:MODEL; asking costs nothing.
         json: print JSON instead of a table.
     """
     from guerdon.cli.doctor import examine
 
-    found = examine()
+    found = examine(llm)
     return Answer(found, lambda: show.doctor_page(found), 0 if found["ok"] else 1)

@@ -1,11 +1,15 @@
-"""What this machine has for a search; looked up, not guessed."""
+"""What this machine has for a search: looked up or tried out, not guessed."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
+from collections.abc import Sequence
 from typing import Any
+
+from guerdon.jail import probe
+from guerdon.llm.reach import reach
 
 EXTRAS = {
     "torch": "torch",
@@ -25,8 +29,15 @@ NEEDED = ("torch", "stable-baselines3", "safetensors")
 """What a search cannot do without."""
 
 
-def examine() -> dict[str, Any]:
-    """One row for everything that was looked at.
+def examine(llm: Sequence[str] = ()) -> dict[str, Any]:
+    """One row for everything that was tried.
+
+    Args:
+        llm: endpoints to ask whether they answer, ``http(s)://...#MODEL`` or
+            ``openai:MODEL``; the request costs nothing.
+
+    Raises:
+        ValueError: for an address that names no endpoint.
 
     Returns:
         ``{"ok": bool, "checks": [{"name", "ok", "detail"}]}``; ``ok`` says whether a
@@ -35,6 +46,7 @@ def examine() -> dict[str, Any]:
     rows = [
         _row("python", True, f"{platform.python_version()} on {platform.platform()}"),
         _row("processors", True, str(_cores())),
+        _threads(),
         _memory(),
     ]
     missing = []
@@ -47,6 +59,8 @@ def examine() -> dict[str, Any]:
             rows.append(_row(name, False, detail))
     if "torch" not in missing:
         rows.append(_gpu())
+    rows += _jail()
+    rows += [_row(f"model {uri}", *reach(uri)) for uri in llm]
     rows += _weights()
     return {"ok": not set(NEEDED) & set(missing), "checks": rows}
 
@@ -70,6 +84,29 @@ def _memory() -> dict[str, Any]:
     return _row("free memory", free > 2 << 30, f"{free / (1 << 30):.1f} GiB")
 
 
+def _threads() -> dict[str, Any]:
+    """Workers set it to 1; more make small networks slower."""
+    value = os.environ.get("OMP_NUM_THREADS")
+    detail = f"OMP_NUM_THREADS={value}" if value else "one per processor by default"
+    return _row("threads", True, detail)
+
+
+def _jail() -> list[dict[str, Any]]:
+    """The layers of ``--trust jail``, each of them tried out."""
+    layers = probe()
+    rows = [
+        _row(
+            f"jail: {layer.name}",
+            layer.ok,
+            layer.detail if layer.ok else f"{layer.detail}: {layer.fix}",
+        )
+        for layer in layers
+    ]
+    absent = [layer.name for layer in layers if not layer.ok]
+    detail = f"refuses: no {', '.join(absent)}" if absent else "all layers hold"
+    return [*rows, _row("--trust jail", not absent, detail)]
+
+
 def _gpu() -> dict[str, Any]:
     import torch
 
@@ -79,12 +116,16 @@ def _gpu() -> dict[str, Any]:
 
 
 def _weights() -> list[dict[str, Any]]:
-    from guerdon.llm.weights import MODELS, model_folder
+    from guerdon.llm.weights import MODELS, is_right, model_folder
 
     rows = []
     for name, model in MODELS.items():
         path = model_folder() / model.filename
-        here = path.is_file() and path.stat().st_size == model.size
-        absent = f"not fetched yet; {model.size >> 20} MiB at first use"
-        rows.append(_row(f"weights of {name}", here, str(path) if here else absent))
+        detail = f"not fetched yet; {model.size >> 20} MiB at first use"
+        ok = is_right(path, model)
+        if ok:
+            detail = f"{path}, SHA-256 {model.sha256[:12]}... as pinned"
+        elif path.is_file():
+            detail = f"{path} is not the pinned file; it will be fetched again"
+        rows.append(_row(f"weights of {name}", ok, detail))
     return rows

@@ -7,11 +7,13 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 
 class OutputClosed(Exception):
@@ -22,8 +24,42 @@ class OutputLost(Exception):
     """The output cannot be written, to a full disk for example."""
 
 
+def harmless(text: str) -> str:
+    r"""Text that a model, a worker or a run folder wrote, with nothing hidden in it.
+
+    A terminal obeys what stands behind an escape character: it changes its title,
+    rewrites what it showed before, or sends an answer to the shell.
+
+    >>> harmless("a" + chr(27) + "[2J")
+    'a\\u001b[2J'
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_shown, text))
+
+
+def _shown(letter: str) -> str:
+    """A letter, or its number where it is one of control, format or half a pair."""
+    if letter in "\n\t" or unicodedata.category(letter)[0] != "C":
+        return letter
+    return f"\\u{ord(letter):04x}"
+
+
 class Terminal(Console):
-    """A console that tells of a lost reader, where rich would end the process."""
+    """A console that obeys nobody's text but ours.
+
+    It also tells of a lost reader, where rich would end the process.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """What rich makes of something, with the text in it made harmless."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(harmless(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
         """Called by rich in place of the error of the operating system."""
@@ -61,7 +97,7 @@ def open_closed() -> None:
 def complain(text: str) -> None:
     """One line on stderr, if anybody still reads it."""
     with contextlib.suppress(OSError, ValueError):
-        print(text, file=sys.stderr, flush=True)
+        print(harmless(text), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

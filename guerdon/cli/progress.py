@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from guerdon.agents.statistics import interval
-from guerdon.cli.output import Terminal
+from guerdon.cli.output import Terminal, complain
 from guerdon.journal import TrainingRecord
 from guerdon.run import Resources, RunConfig, run_search
 
@@ -76,6 +76,10 @@ class _State:
             self.calls_failed += 1
         elif kind == "no_model":
             self.note = f"no model, operators only: {data['reason']}"
+        elif kind == "model_down":
+            self.note = f"the model fails, operators only for now: {data['reason']}"
+        elif kind == "model_up":
+            self.note = ""
         elif kind == "weights":
             self.phase = f"fetching the model, {data['done'] / data['total']:.0%}"
 
@@ -156,14 +160,19 @@ def observed_search(
             def observe(kind: str, data: Mapping[str, Any]) -> None:
                 nonlocal estimated
                 state.see(kind, data)
+                if kind == "unsafe":
+                    complain(f"guerdon: {data['reason']}")
+                    return
                 if kind == "steps":
                     return  # the run may still be refused
                 if not estimated:
                     estimated = True
                     words = _estimate(config, resources, state.steps)
                     console.print(escape(words), soft_wrap=True)
-                if kind == "no_model":
+                if kind in ("no_model", "model_down"):
                     console.print(escape(state.note), soft_wrap=True)
+                elif kind == "model_up":
+                    console.print("the model answers again", soft_wrap=True)
                 if show is not None:
                     show(state.render())
                 elif kind == "trained" and not data["kept"]:

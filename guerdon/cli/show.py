@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
-from guerdon.cli.output import Terminal
+from guerdon.cli.output import Terminal, harmless
 from guerdon.envs import Task
 
 console = Terminal()
@@ -96,7 +96,7 @@ def task_page(task: Task) -> None:
 def program(source: str) -> None:
     """A reward program in colour."""
     if not console.is_terminal:
-        print(source.rstrip())  # a file wants the lines as they are
+        print(harmless(source.rstrip()))  # a file wants the lines as they are
         return
     console.print(
         Syntax(source.rstrip(), "python", background_color="default", word_wrap=True)
@@ -161,8 +161,8 @@ def search_summary(summary: Mapping[str, Any]) -> None:
         console.print("No candidate could be trained; the report says why.")
     else:
         console.print(
-            f"\n[bold]winner[/] {winner['id']} by {winner['operator']}, "
-            f"round {winner['round']}"
+            f"\n[bold]winner[/] {escape(str(winner['id']))} by "
+            f"{escape(str(winner['operator']))}, round {escape(str(winner['round']))}"
         )
         program(winner["source"])
     made = table("reward", "true score", "solved", "seeds")
@@ -182,10 +182,10 @@ def search_summary(summary: Mapping[str, Any]) -> None:
         best = summary["by_origin"][origin]["best"]
         score = "nothing" if best is None else f"{best['id']} at {best['fitness']:.3g}"
         count = summary["by_origin"][origin]["candidates"]
-        console.print(f"best of {words} ({count} candidates): {score}")
+        console.print(f"best of {words} ({count} candidates): {score}", markup=False)
     if summary["failures"]:
         words = ", ".join(f"{n} {kind}" for kind, n in summary["failures"].items())
-        console.print(f"failed candidates: {words}")
+        console.print(f"failed candidates: {words}", markup=False)
     tokens = summary["tokens"]["prompt"] + summary["tokens"]["completion"]
     console.print(
         f"{tokens:,} tokens, {summary['cpu_seconds'] / 60:.1f} processor minutes of "

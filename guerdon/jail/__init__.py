@@ -5,7 +5,8 @@ which layers this machine can enforce. Nothing here knows about rewards.
 """
 
 from guerdon.jail.confine import Limits, is_confined
-from guerdon.jail.jail import Answer, Jail, JailError
+from guerdon.jail.jail import Jail
+from guerdon.jail.job import Answer, JailError
 from guerdon.jail.layers import Layer, missing, probe
 
 __all__ = [

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import math
 import os
-import resource
 import signal
 import struct
 import sys
 import sysconfig
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,15 @@ from guerdon.jail.syscalls import CAPSET
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 38, 39
 _CAPABILITY_VERSION_3 = 0x20080522
+
+_COUNTS = {
+    "cpu_seconds": (1, 1 << 31),
+    "memory": (1, 1 << 48),
+    "answer": (1, (1 << 32) - 1),
+    "scratch_files": (0, 32),
+    "scratch_size": (1, 1 << 40),
+}
+"""Least and most of each limit that is a whole number."""
 
 _shut = False
 
@@ -41,7 +51,8 @@ class Limits:
         scratch_size: bytes of each of them.
 
     Raises:
-        ValueError: for a limit that is not positive (there may be no files).
+        TypeError: for something that is no number, or not a whole one.
+        ValueError: for a number that is no limit.
     """
 
     seconds: float = 3600.0
@@ -52,13 +63,18 @@ class Limits:
     scratch_size: int = 16 << 20
 
     def __post_init__(self) -> None:
-        for name in ("seconds", "cpu_seconds", "memory", "answer", "scratch_size"):
-            if not getattr(self, name) > 0:
-                raise ValueError(
-                    f"{name}: expected more than 0, got {getattr(self, name)}"
-                )
-        if self.scratch_files < 0:
-            raise ValueError(f"scratch_files: expected at least 0, got {self}")
+        if isinstance(self.seconds, bool) or not isinstance(self.seconds, float | int):
+            raise TypeError(f"seconds: expected a number, got {self.seconds!r}")
+        if not (self.seconds > 0 and math.isfinite(self.seconds)):
+            raise ValueError(
+                f"seconds: expected a finite number above 0, got {self.seconds}"
+            )
+        for name, (least, most) in _COUNTS.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name}: expected a whole number, got {value!r}")
+            if not least <= value <= most:
+                raise ValueError(f"{name}: expected {least} to {most}, got {value}")
 
 
 def die_with_parent(parent: int) -> None:
@@ -82,7 +98,7 @@ def confine(limits: Limits, scratch: Sequence[str]) -> None:
     if len(threads) > 1:
         # Landlock holds for the thread that asks for it.
         raise OSError(errno.EBUSY, f"{len(threads)} threads run; expected one")
-    _set_limits(limits)
+    set_limits(limits)
     drop_capabilities()
     no_new_privileges()
     _prctl(PR_SET_DUMPABLE, 0)
@@ -115,16 +131,37 @@ def drop_capabilities() -> None:
 
 
 def readable() -> list[str]:
-    """Where Python, the libraries and this package are, and two devices."""
-    paths = {"/dev/null", "/dev/urandom", "/usr", "/lib", "/lib64"}
-    paths |= {sys.prefix, sys.base_prefix, sys.exec_prefix}
+    """Where Python, the libraries and this package are, and three devices.
+
+    Not the whole of ``sys.prefix`` or ``/usr``: people keep their projects, and the
+    keys to them, in such places as ``/usr/src/app``.
+    """
+    paths = {"/dev/null", "/dev/urandom", "/proc/cpuinfo"}
+    prefixes = ("/", "/usr", sys.prefix, sys.base_prefix, sys.exec_prefix)
+    paths |= {os.path.join(p, lib) for p in prefixes for lib in ("lib", "lib64")}
     names = ("stdlib", "platstdlib", "purelib", "platlib")
     paths |= {sysconfig.get_path(name) for name in names}
+    packages = ("site-packages", "dist-packages")
+    paths |= {path for path in sys.path if Path(path).name in packages}
     paths.add(str(Path(__file__).parents[1]))
     return sorted(path for path in paths if path not in ("", "/"))
 
 
-def _set_limits(limits: Limits) -> None:
+def first_to_go() -> None:
+    """When memory runs out, let the kernel take this process, not a better one."""
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write("1000")
+
+
+def set_limits(limits: Limits) -> None:
+    """Bound what this process may use, for good.
+
+    Raises:
+        OSError: when the kernel refuses.
+        ValueError: when the kernel refuses.
+    """
+    import resource  # not on Windows
+
     for what, value in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_CPU, limits.cpu_seconds),

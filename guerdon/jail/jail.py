@@ -2,72 +2,34 @@
 
 from __future__ import annotations
 
-import array
 import json
 import os
-import select
-import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from guerdon.jail.confine import Limits
+from guerdon.jail.job import GRACE, Answer, Disobedient, JailError, Job
 from guerdon.jail.layers import Layer, missing
-from guerdon.jail.zygote import ANSWER, FRAME, MAX_MESSAGE, PROGRESS, READY, SHUT
-
-PRINTED = 4000
-"""Bytes of a job's output that are kept: the last ones."""
+from guerdon.jail.zygote import ENVIRONMENT, MAX_MESSAGE, READY
 
 _START_SECONDS = 120.0
+_SEND_SECONDS = 30.0
 
-_LARGEST = {SHUT: 0, PROGRESS: 16, ANSWER: 1 << 32}
-"""Bytes of the largest message of each kind; answers have a limit of their own."""
-
-_ENVIRONMENT = {
-    "PATH": "/usr/bin:/bin",
-    "LANG": "C.UTF-8",
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "SDL_VIDEODRIVER": "dummy",
-}
-"""All that a job can see of an environment; no key, no home, no name of a user."""
-
-
-class JailError(Exception):
-    """The jail cannot be entered, or has broken down; never the fault of a job."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came out of a job; every byte of it is untrusted.
-
-    Args:
-        parts: the answer, in the parts in which the job gave it; empty when it did
-            not finish.
-        code: exit code, negative for the signal that ended it.
-        reason: why there is no answer, for people; None when there is one.
-        timed_out: it was killed at its deadline.
-        printed: the end of what it printed, at most ``PRINTED`` bytes, as text.
-        shut_after: seconds from the request until the jail was shut around it.
-    """
-
-    parts: tuple[bytes, ...]
-    code: int
-    reason: str | None
-    timed_out: bool
-    printed: str
-    shut_after: float | None
+# An isolated interpreter does not look where this one found Guerdon; unbuffered, so
+# that no job prints what the server has begun to.
+_START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from guerdon.jail.zygote import main; main()"
+)
 
 
 class Jail:
@@ -98,36 +60,52 @@ class Jail:
             )
         self._lock = threading.Lock()
         self._closed = False
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._errors = _scratch_file()
+        with ExitStack() as opened:
+            try:
+                self._control, theirs = socket.socketpair(
+                    socket.AF_UNIX, socket.SOCK_SEQPACKET
+                )
+                opened.callback(self._control.close)
+                with theirs:
+                    # A nameless file for what the server prints while it starts.
+                    self._errors = opened.enter_context(tempfile.TemporaryFile())
+                    self._server = self._spawn(theirs)
+            except OSError as error:
+                raise JailError(f"the jail's server did not start: {error}") from error
+            opened.pop_all()
+        try:
+            self._wait_until_ready(preload)
+        except BaseException:
+            self.close()
+            raise
+
+    def _spawn(self, control: socket.socket) -> subprocess.Popen[bytes]:
         paths = json.dumps([path for path in sys.path if path])
-        self._server: subprocess.Popen[bytes] = subprocess.Popen(
-            [sys.executable, "-I", "-c", _START, paths],
-            stdin=theirs.fileno(),
+        return subprocess.Popen(
+            [sys.executable, "-I", "-u", "-c", _START, paths],
+            stdin=control.fileno(),
             stdout=self._errors,
             stderr=self._errors,
-            env=_ENVIRONMENT,
+            env=ENVIRONMENT,
             cwd="/",
             close_fds=True,
             start_new_session=True,
         )
-        theirs.close()
-        self._wait_until_ready(preload)
 
     def _wait_until_ready(self, preload: tuple[str, ...]) -> None:
         self._control.settimeout(_START_SECONDS)
+        start = {"preload": preload, "parent": os.getpid()}
         try:
-            self._control.sendall(json.dumps(preload).encode())
+            self._control.sendall(json.dumps(start).encode())
             reason = "" if self._control.recv(16) == READY else "it died"
         except OSError as error:
             reason = str(error)
         if reason:
-            self._end()
             self._errors.seek(0)
             tail = self._errors.read().decode(errors="replace")[-2000:].strip()
-            self._errors.close()
             raise JailError(f"the jail's server did not start: {reason}\n{tail}")
-        self._control.settimeout(None)
+        # Should the server hang, asking it must not hang too.
+        self._control.settimeout(_SEND_SECONDS)
 
     @property
     def pid(self) -> int:
@@ -143,7 +121,7 @@ class Jail:
         progress: Callable[[float], None] | None = None,
         cancelled: threading.Event | None = None,
     ) -> Answer:
-        """One job, from its start to its end.
+        """One job, from its start to its end; when this returns or raises, it is dead.
 
         Args:
             function: ``module:name`` of trusted code that gets the payload before the
@@ -156,64 +134,45 @@ class Jail:
 
         Raises:
             JailError: when the server is gone.
+            OSError: when this process can make no folder, or open nothing more.
             ValueError: for a payload that is too large.
         """
         limits = Limits() if limits is None else limits
-        with tempfile.TemporaryDirectory(prefix="guerdon-jail-") as scratch:
+        with tempfile.TemporaryDirectory(
+            prefix="guerdon-jail-", ignore_cleanup_errors=True
+        ) as scratch:
             for place in range(limits.scratch_files):
                 Path(scratch, str(place)).touch()
-            began = time.monotonic()
-            job = self._ask(function, payload, limits, scratch)
+            message = _request(function, payload, limits, scratch)
+            job, theirs, descriptors = Job.open(limits, progress)
             try:
-                return job.listen(began, limits, progress, cancelled, self._kill)
+                with theirs:
+                    self._ask(message, descriptors)
+                return job.listen(cancelled, self._alive)
+            except BaseException as error:
+                # Ctrl-C, a callback that raises, a server that is broken.
+                if isinstance(error, Disobedient):
+                    self._server.kill()
+                job.kill()
+                job.wait(GRACE)
+                raise
             finally:
                 job.close()
 
-    def _ask(self, function: str, payload: str, limits: Limits, scratch: str) -> _Job:
-        message = json.dumps(
-            {
-                "function": function,
-                "payload": payload,
-                "limits": asdict(limits),
-                "scratch": scratch,
-            }
-        ).encode()
-        if len(message) > MAX_MESSAGE:
-            raise ValueError(
-                f"jail: expected a request of at most {MAX_MESSAGE} bytes, got "
-                f"{len(message)}"
-            )
-        job, theirs = _Job.open()
-        descriptors = array.array("i", theirs)
-        try:
-            with self._lock:
-                if self._closed:
-                    raise JailError("the jail is closed")
-                self._control.sendmsg(
-                    [message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)]
-                )
-        except OSError as error:
-            job.close()
-            raise JailError(f"the jail's server is gone ({error})") from error
-        except JailError:
-            job.close()
-            raise
-        finally:
-            for descriptor in theirs:
-                os.close(descriptor)
-        return job
+    def _ask(self, message: bytes, descriptors: list[int]) -> None:
+        with self._lock:
+            if self._closed:
+                raise JailError("the jail is closed")
+            try:
+                socket.send_fds(self._control, [message], descriptors)
+            except OSError as error:
+                raise JailError(f"the jail's server is gone ({error})") from error
 
-    def _kill(self, pid: int) -> None:
-        """Only the server knows that a process id still belongs to the job."""
-        with self._lock, suppress(OSError):
-            self._control.sendall(json.dumps({"kill": pid}).encode())
+    def _alive(self) -> bool:
+        return self._server.poll() is None
 
     def close(self) -> None:
         """Kill the server and every job."""
-        self._end()
-        self._errors.close()
-
-    def _end(self) -> None:
         with self._lock:
             self._closed = True
             self._control.close()
@@ -221,9 +180,9 @@ class Jail:
         try:
             self._server.wait(timeout=2)
         except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError):
-                os.killpg(self._server.pid, signal.SIGKILL)
+            self._server.kill()
             self._server.wait()
+        self._errors.close()
 
     def __enter__(self) -> Self:
         return self
@@ -237,156 +196,23 @@ class Jail:
         self.close()
 
 
-# An isolated interpreter does not look where this one found Guerdon.
-_START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from guerdon.jail.zygote import main; main()"
-)
+def _request(function: str, payload: str, limits: Limits, scratch: str) -> bytes:
+    """A message to the server.
 
-
-def _scratch_file() -> IO[bytes]:
-    """A nameless file for what the server prints while it starts."""
-    return tempfile.TemporaryFile()
-
-
-class _Job:
-    """The three pipes of a job, read side by side."""
-
-    def __init__(self, messages: int, end: int, printed: int) -> None:
-        self._pipes = {"messages": messages, "end": end, "printed": printed}
-        self._held = {name: bytearray() for name in self._pipes}
-        self._parts: list[bytes] = []
-        self._total = 0
-        self._shut_after: float | None = None
-        self._broken: str | None = None
-
-    @classmethod
-    def open(cls) -> tuple[Self, tuple[int, int, int]]:
-        """A job's pipes, ours and theirs."""
-        pipes = [os.pipe() for _ in range(3)]
-        ours = [read for read, _ in pipes]
-        return cls(*ours), (pipes[0][1], pipes[1][1], pipes[2][1])
-
-    def close(self) -> None:
-        """Let go of the pipes."""
-        for pipe in self._pipes.values():
-            os.close(pipe)
-        self._pipes = {}
-
-    def listen(
-        self,
-        began: float,
-        limits: Limits,
-        progress: Callable[[float], None] | None,
-        cancelled: threading.Event | None,
-        kill: Callable[[int], None],
-    ) -> Answer:
-        """Follow a job to its end; see ``Jail.run``."""
-        killed, timed_out = False, False
-        while self._pipes:
-            now = time.monotonic()
-            late = now - began > limits.seconds
-            gone = cancelled is not None and cancelled.is_set()
-            if (late or gone or self._broken) and not killed and self._pid is not None:
-                kill(self._pid)
-                killed, timed_out = True, late and not gone and not self._broken
-            for name in self._ready(0.05 if killed or cancelled else 0.25):
-                self._read(name, began, limits, progress)
-        return self._answer(limits, timed_out)
-
-    def _ready(self, seconds: float) -> list[str]:
-        poll = select.poll()
-        for pipe in self._pipes.values():
-            poll.register(pipe, select.POLLIN)
-        found = {pipe for pipe, _ in poll.poll(1000 * seconds)}
-        return [name for name, pipe in self._pipes.items() if pipe in found]
-
-    @property
-    def _pid(self) -> int | None:
-        end = self._held["end"]
-        return int(struct.unpack("=i", end[:4])[0]) if len(end) >= 4 else None
-
-    def _read(
-        self,
-        name: str,
-        began: float,
-        limits: Limits,
-        progress: Callable[[float], None] | None,
-    ) -> None:
-        data = os.read(self._pipes[name], 1 << 20)
-        if not data:
-            os.close(self._pipes.pop(name))
-            return
-        self._held[name] += data
-        if name == "printed":
-            del self._held[name][:-PRINTED]
-        if name == "messages" and not self._broken:
-            self._take(began, limits, progress)
-
-    def _take(
-        self,
-        began: float,
-        limits: Limits,
-        progress: Callable[[float], None] | None,
-    ) -> None:
-        """Whole messages out of what has been read."""
-        held = self._held["messages"]
-        while len(held) >= FRAME.size:
-            kind, length = FRAME.unpack_from(held)
-            if kind not in _LARGEST or length > _LARGEST[kind]:
-                self._broken = "it sent something that is no message"
-                return
-            if self._total + length > limits.answer:
-                self._broken = f"its answer is larger than {limits.answer} bytes"
-                return
-            if len(held) < FRAME.size + length:
-                return
-            body = bytes(held[FRAME.size : FRAME.size + length])
-            del held[: FRAME.size + length]
-            if kind == SHUT:
-                self._shut_after = time.monotonic() - began
-            elif kind == ANSWER:
-                self._parts.append(body)
-                self._total += FRAME.size + length
-            elif progress is not None:
-                progress(_share(body))
-
-    def _answer(self, limits: Limits, timed_out: bool) -> Answer:
-        end = self._held["end"]
-        printed = self._held["printed"].decode(errors="replace").strip()
-        if len(end) < 8:
-            raise JailError("the jail's server died in the middle of a job")
-        (code,) = struct.unpack("=i", end[4:8])
-        reason = self._broken
-        if timed_out:
-            reason = f"no answer within {limits.seconds:g} seconds"
-        elif reason is None and code != 0:
-            reason = _epitaph(code)
-        elif reason is None and (not self._parts or self._held["messages"]):
-            reason = "it ended without an answer"
-        parts = () if reason else tuple(self._parts)
-        return Answer(parts, code, reason, timed_out, printed, self._shut_after)
-
-
-def _share(body: bytes) -> float:
-    """A job's claim about its progress."""
-    try:
-        share = float(body)
-    except ValueError:
-        return 0.0
-    return min(max(share, 0.0), 1.0) if share == share else 0.0
-
-
-def _epitaph(code: int) -> str:
-    """How a job died."""
-    if code >= 0:
-        return f"it ended with exit code {code}"
-    known = -code in set(signal.Signals)
-    name = signal.Signals(-code).name if known else f"signal {-code}"
-    hints = {
-        "SIGSYS": ", for a system call that no reward needs",
-        "SIGXCPU": ", for using more processor time than allowed",
-        "SIGKILL": ", for using more processor time or memory than allowed",
-        "SIGXFSZ": ", for writing a larger file than allowed",
-    }
-    return f"it was killed by {name}{hints.get(name, '')}"
+    Raises:
+        ValueError: for a payload that is too large.
+    """
+    message = json.dumps(
+        {
+            "function": function,
+            "payload": payload,
+            "limits": asdict(limits),
+            "scratch": scratch,
+        }
+    ).encode()
+    if len(message) > MAX_MESSAGE:
+        raise ValueError(
+            f"jail: expected a request of at most {MAX_MESSAGE} bytes, got "
+            f"{len(message)}"
+        )
+    return message

@@ -6,24 +6,27 @@ Every layer is put on in a process of its own, which then tries what it forbids.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import mmap
 import os
 import platform
-import resource
+import select
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import NoReturn
 
 from guerdon.jail import confine, landlock, seccomp
+from guerdon.jail.zygote import ENVIRONMENT
 
-_SECONDS = 60.0
+_SECONDS = 120.0
+_ATTEMPT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,20 @@ class _Leak(Exception):
 
 
 def missing(layers: list[Layer] | None = None) -> list[Layer]:
-    """The layers without which nothing may run in the jail; none when it is whole."""
-    return [layer for layer in (probe() if layers is None else layers) if not layer.ok]
+    """The layers without which nothing may run in the jail; none when it is whole.
+
+    Args:
+        layers: what ``probe`` found; a layer that is not among them counts as missing.
+    """
+    found = probe() if layers is None else layers
+    absent = [layer for layer in found if not layer.ok]
+    names = {layer.name for layer in found}
+    unknown = [
+        Layer(name, False, "not probed", "ask guerdon.jail.probe()")
+        for name in ("machine", *_ATTEMPTS)
+        if name not in names
+    ]
+    return absent or unknown
 
 
 def probe() -> list[Layer]:
@@ -80,10 +95,14 @@ def _probe() -> tuple[Layer, ...]:
             capture_output=True,
             timeout=_SECONDS,
             check=True,
+            env=ENVIRONMENT,
         )
         rows = json.loads(found.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        return (Layer("probe", False, f"could not run: {error}", "see the message"),)
+        said = getattr(error, "stderr", None) or b""
+        detail = f"{type(error).__name__}: {said.decode(errors='replace')[-300:]}"
+        fix = "let Python start processes of its own, and read its own files"
+        return (Layer("probe", False, detail.strip(": \n"), fix),)
     return tuple(Layer(**row) for row in rows)
 
 
@@ -93,15 +112,9 @@ def main() -> None:
 
 
 def _try_all() -> list[Layer]:
-    known = seccomp.machine()
-    rows = [
-        Layer(
-            "machine",
-            known is not None,
-            platform.machine(),
-            "the filter of system calls is written for x86_64 and aarch64 only",
-        )
-    ]
+    known = seccomp.machine() is not None
+    fix = "use Linux on x86_64 or aarch64, for which the filter of system calls is"
+    rows = [Layer("machine", known, platform.machine(), "" if known else fix)]
     for name, (attempt, fix) in _ATTEMPTS.items():
         ok, detail = _apart(attempt)
         rows.append(Layer(name, ok, detail, "" if ok else fix))
@@ -113,22 +126,37 @@ def _apart(attempt: Callable[[], str]) -> tuple[bool, str]:
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
-        code = 1
-        try:
-            detail, code = attempt(), 0
-        except BaseException as error:
-            detail = f"{type(error).__name__}: {error}"
-        with suppress(OSError):
-            os.write(write, detail.encode(errors="replace")[:500])
-        os._exit(code)
+        _say(attempt, write)
     os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        said = pipe.read().decode(errors="replace")
+    said = b""
+    with os.fdopen(read, "rb", buffering=0) as pipe:
+        while select.select([pipe], [], [], _ATTEMPT_SECONDS)[0]:
+            if not (data := pipe.read(500)):
+                break
+            said += data
+        else:
+            said = f"nothing for {_ATTEMPT_SECONDS:g} seconds".encode()
+    for kill in (os.killpg, os.kill):
+        with suppress(ProcessLookupError, PermissionError):
+            # Nothing when it has ended; it is ours until we wait for it.
+            kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    if code < 0:
-        return False, f"the probe was killed by {signal.Signals(-code).name}"
-    return code == 0, said
+    ok = status == 0
+    if os.WIFSIGNALED(status) and not said:
+        said = f"killed by signal {os.WTERMSIG(status)}".encode()
+    return ok, said.decode(errors="replace")
+
+
+def _say(attempt: Callable[[], str], write: int) -> NoReturn:
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        detail, code = attempt(), 0
+    except BaseException as error:
+        detail = f"{type(error).__name__}: {error}"
+    with suppress(OSError):
+        os.write(write, detail.encode(errors="replace")[:500])
+    os._exit(code)
 
 
 def _forbidden(act: Callable[[], object], what: str, *numbers: int) -> None:
@@ -166,13 +194,14 @@ def _try_landlock() -> str:
 
 
 def _try_seccomp() -> str:
+    import fcntl  # not on Windows
+
     confine.no_new_privileges()
     read, _ = os.pipe()
     seccomp.install()
     _forbidden(socket.socket, "a socket", errno.EPERM)
     _forbidden(lambda: fcntl.fcntl(read, fcntl.F_SETOWN, 1), "F_SETOWN", errno.EPERM)
     _forbidden(lambda: os.kill(os.getppid(), 0), "a signal", errno.EPERM)
-    _forbidden(os.setsid, "leaving the group", errno.EPERM)
     _forbidden(
         lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC),
         "executable memory",
@@ -182,15 +211,16 @@ def _try_seccomp() -> str:
 
 
 def _try_limits() -> str:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8))
-    _forbidden(
-        lambda: [os.open("/dev/null", os.O_RDONLY) for _ in range(16)],
-        "opening many files",
-        errno.EMFILE,
-    )
-    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
-    _forbidden(lambda: mmap.mmap(-1, 2 << 30), "2 GiB of memory", errno.ENOMEM)
-    return "memory and files"
+    with tempfile.TemporaryFile() as file:
+        confine.set_limits(confine.Limits(memory=1 << 30, scratch_size=4096))
+        _forbidden(lambda: mmap.mmap(-1, 2 << 30), "2 GiB of memory", errno.ENOMEM)
+        _forbidden(lambda: os.ftruncate(file.fileno(), 8192), "a file", errno.EFBIG)
+        _forbidden(
+            lambda: [os.open("/dev/null", os.O_RDONLY) for _ in range(128)],
+            "opening many files",
+            errno.EMFILE,
+        )
+    return "memory, files and their size"
 
 
 def _try_capabilities() -> str:
@@ -204,29 +234,48 @@ def _try_capabilities() -> str:
 
 
 def _try_parent_death() -> str:
-    """A grandchild must die with the process that forked it."""
+    """A job must die with the server that forked it."""
     read, write = os.pipe()
-    middle = os.fork()
-    if middle == 0:
-        if os.fork() == 0:
-            confine.die_with_parent(os.getppid())
-            os.write(write, b"x")
-            signal.pause()
-        os.read(read, 1)
-        os._exit(0)
+    server = os.fork()
+    if server == 0:
+        _serve_and_die(write)
     os.close(write)
-    os.waitpid(middle, 0)
-    # The pipe closes when the last holder of its other end, the grandchild, is dead.
-    os.read(read, 1)
+    os.waitpid(server, 0)
+    said = os.read(read, 500)
+    if said != _ASKED:
+        raise _Leak(said.decode(errors="replace") or "it could not be tried")
+    # The pipe closes when the last holder of its other end, the job, is dead.
+    if not select.select([read], [], [], _ATTEMPT_SECONDS / 2)[0]:
+        raise _Leak("a job outlived its server")
     return "jobs die with their server"
+
+
+def _serve_and_die(write: int) -> NoReturn:
+    """Fork a job, and end when it has asked to die with us."""
+    parent = os.getpid()
+    asked, ask = os.pipe()
+    if os.fork() == 0:
+        try:
+            confine.die_with_parent(parent)
+            os.write(write, _ASKED)
+        except OSError as error:
+            os.write(write, str(error).encode())
+            os._exit(1)
+        os.close(ask)
+        while True:
+            signal.pause()
+    os.close(ask)
+    os.read(asked, 1)
+    os._exit(0)
 
 
 def _try_descriptors() -> str:
     if not os.listdir("/proc/self/fd") or not os.listdir("/proc/self/task"):
         raise _Leak("/proc is empty")
-    return "/proc lists them"
+    return "/proc lists them, and threads"
 
 
+_ASKED = b"asked"
 _KERNEL = "use Linux 5.13 or newer with Landlock among the active security modules"
 
 _ATTEMPTS: dict[str, tuple[Callable[[], str], str]] = {
@@ -241,7 +290,11 @@ _ATTEMPTS: dict[str, tuple[Callable[[], str], str]] = {
         "use a kernel with CONFIG_SECCOMP_FILTER; in a container, let its profile pass "
         "the call seccomp",
     ),
-    "rlimits": (_try_limits, "let processes lower their own limits (prlimit64)"),
+    "rlimits": (
+        _try_limits,
+        "let processes lower their own limits (prlimit64) and write to the folder for "
+        "temporary files",
+    ),
     "capabilities": (_try_capabilities, "let processes give up capabilities (capset)"),
     "parent_death": (_try_parent_death, "let processes call prctl(PR_SET_PDEATHSIG)"),
     "descriptors": (_try_descriptors, "mount /proc"),

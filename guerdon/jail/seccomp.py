@@ -1,8 +1,9 @@
 """The filter of system calls: an allow-list, written as classic BPF by hand.
 
-What is not named fails with EPERM. Threads may start, processes may not; memory is
-writable or executable, never made executable; signals reach only the process itself;
-files are a matter of Landlock.
+What is not named fails with EPERM. Neither processes nor threads may start: nothing
+but the number of processes of a user bounds threads, and nothing at all those of root.
+Memory that is there stays as executable as it is, none becomes so; signals reach only
+the process itself; files are a matter of Landlock.
 
 Reference:
     Linux ``Documentation/userspace-api/seccomp_filter.rst``.
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import platform
 import struct
@@ -35,16 +35,18 @@ ERRNO = 0x00050000
 LOAD, AND = 0x20, 0x54
 EQUAL, AT_LEAST, RETURN = 0x15, 0x35, 0x06
 
+# Linux's numbers, not those of the system that this file happens to be read on.
+EPERM, EAGAIN, ENOSYS = 1, 11, 38
 _PROT_EXEC = 0x4
 _CLONE_THREAD = 0x10000
-_CLONE_NEW = 0x7E020000
-"""CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
 _PR_SET_NAME, _PR_GET_NAME = 15, 16
-_FCNTL = (
-    *(fcntl.F_DUPFD, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL),
-    *(fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETLK),
-)
-"""No F_SETOWN, F_SETSIG, F_SETLEASE or F_NOTIFY: they send signals elsewhere."""
+_O_ACCMODE, _O_TRUNC, _O_ASYNC = 0o3, 0o1000, 0o20000
+_F_SETFL = 4
+_FCNTL = (0, 1, 2, 3, 1030)
+"""F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC.
+
+No F_SETOWN, F_SETSIG, F_SETLEASE or F_NOTIFY: they send signals elsewhere.
+"""
 _IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 """TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX."""
 
@@ -85,23 +87,26 @@ def program(pid: int, here: Architecture) -> list[Instruction]:
                 lines.extend((Instruction(EQUAL, 0, 1, number), _give(verdict)))
 
     on(PLAIN, ALLOW)
-    on(ABSENT, ERRNO | errno.ENOSYS)
+    on(ABSENT, ERRNO | ENOSYS)
     on(DEADLY, KILL)
     for name, block in _checks(pid).items():
         number = CHECKED[name][here.column]
         if number is not None:
             lines += [Instruction(EQUAL, 0, len(block), number), *block]
-    return [*lines, _give(ERRNO | errno.EPERM)]
+    return [*lines, _give(ERRNO | EPERM)]
 
 
 def _checks(pid: int) -> dict[str, list[Instruction]]:
     """Blocks that end in a verdict for every call of ``CHECKED``."""
-    deny = _give(ERRNO | errno.EPERM)
+    deny = _give(ERRNO | EPERM)
     allow = _give(ALLOW)
 
     def without(argument: int, bits: int) -> list[Instruction]:
         masked = Instruction(AND, 0, 0, bits)
         return [_argument(argument), masked, Instruction(EQUAL, 1, 0, 0), deny]
+
+    def refuse(value: int) -> list[Instruction]:
+        return [Instruction(EQUAL, 0, 1, value), deny]
 
     def one_of(argument: int, values: tuple[int, ...]) -> list[Instruction]:
         tests = [step for v in values for step in (Instruction(EQUAL, 0, 1, v), allow)]
@@ -111,31 +116,32 @@ def _checks(pid: int) -> dict[str, list[Instruction]]:
         halves = (_argument(argument), _argument(argument, high=True))
         return [s for h in halves for s in (h, Instruction(EQUAL, 1, 0, 0), deny)]
 
-    # O_RDONLY with O_TRUNC empties a file, which old Landlocks overlook.
-    writes = os.O_ACCMODE | os.O_TRUNC
+    # Old Landlocks let a file be emptied by who opens it to read, and every Landlock
+    # lets the access mode 3 (neither read nor write) reach the driver of a device.
     reading = [
-        Instruction(AND, 0, 0, writes),
-        Instruction(EQUAL, 0, 1, os.O_TRUNC),
-        deny,
+        Instruction(AND, 0, 0, _O_ACCMODE | _O_TRUNC),
+        *refuse(_O_TRUNC),
+        *refuse(_O_ACCMODE),
+        *refuse(_O_ACCMODE | _O_TRUNC),
         allow,
     ]
-    flags = Instruction(AND, 0, 0, os.O_ASYNC)
+    flags = Instruction(AND, 0, 0, _O_ASYNC)
     set_flags = [_argument(2), flags, Instruction(EQUAL, 0, 1, 0), allow, deny]
     return {
         "mmap": [*without(2, _PROT_EXEC), allow],
         "mprotect": [*without(2, _PROT_EXEC), allow],
+        # Without threads most libraries go on with one; a process is no accident.
         "clone": [
-            *without(0, _CLONE_NEW),
             _argument(0),
             Instruction(AND, 0, 0, _CLONE_THREAD),
             Instruction(EQUAL, 0, 1, _CLONE_THREAD),
-            allow,
+            _give(ERRNO | EAGAIN),
             _give(KILL),
         ],
         "tgkill": one_of(0, (pid,)),
         "fcntl": [
             _argument(1),
-            Instruction(EQUAL, 0, len(set_flags), fcntl.F_SETFL),
+            Instruction(EQUAL, 0, len(set_flags), _F_SETFL),
             *set_flags,
             *one_of(1, _FCNTL),
         ],

@@ -1,9 +1,10 @@
 """The server that jobs are forked from: started clean, loaded once, single-threaded.
 
-It runs as ``python -I -m guerdon.jail.zygote`` with an environment of a few harmless
-words, so that what it forks has never seen a key. It talks over the socket that is its
-standard input: one JSON message asks for a job and brings two pipes, another kills one;
-how each job ended is written to that job's own pipe.
+It is a fresh, isolated interpreter with an environment of a few harmless words, so that
+what it forks has never seen a key. It talks over the socket that is its standard input:
+a JSON message asks for a job and brings three descriptors, the job's *line* and two
+pipes. How a job ended is told on its line; when the other end of the line falls silent,
+on purpose or because its holder is gone, the job is killed. A job never holds a line.
 
 A job is trusted code with untrusted data: ``module:function`` gets the payload while
 everything is still open and returns a function that is called once the jail is shut.
@@ -11,12 +12,12 @@ everything is still open and returns a function that is called once the jail is 
 
 from __future__ import annotations
 
-import array
 import gc
 import importlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -24,12 +25,22 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-from guerdon.jail.confine import Limits, confine, die_with_parent
+from guerdon.jail.confine import Limits, confine, die_with_parent, first_to_go
 
 MAX_MESSAGE = 1 << 17
 """Bytes of the largest request; more may not fit into a socket's buffer."""
+
+ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "SDL_VIDEODRIVER": "dummy",
+}
+"""All that a job can see of an environment; no key, no home, no name of a user."""
 
 ANSWER, PROGRESS, READY, SHUT = b"R", b"P", b"Z", b"S"
 """First byte of each message of a job: its answer, its progress, the jail is shut."""
@@ -37,8 +48,21 @@ ANSWER, PROGRESS, READY, SHUT = b"R", b"P", b"Z", b"S"
 FRAME = struct.Struct("=cI")
 """Kind and length of a message."""
 
+END = struct.Struct("=?i")
+"""What the line says: whether a job was forked; its exit code, or why not (errno)."""
+
 DESCRIPTORS = 3
-"""Pipes that come with a job: for messages, for its end, for what it prints."""
+"""What comes with a job: its line, a pipe for messages, one for what it prints."""
+
+_OUT = 3
+_MOST_DESCRIPTORS = 1 << 20
+_LOOK_MS = 1000
+"""How often to look whether the controller still lives, when nothing happens."""
+
+
+class _Job(NamedTuple):
+    pid: int
+    scratch: str
 
 
 def frame(kind: bytes, body: bytes) -> bytes:
@@ -47,76 +71,109 @@ def frame(kind: bytes, body: bytes) -> bytes:
 
 
 def main() -> None:
-    """Load what jobs will need, then fork them until the socket closes."""
+    """Load what jobs will need, then fork them until the controller is gone."""
     control = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
+    os.close(null)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    preload = json.loads(control.recv(MAX_MESSAGE))
-    for name in preload:
+    start = json.loads(control.recv(MAX_MESSAGE))
+    # Every job needs the first; once is enough.
+    for name in ("resource", *start["preload"]):
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    wake_r, wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(wake_w)
-    signal.signal(signal.SIGCHLD, lambda number, at: None)
+    server = _Server(control, start["parent"])
     control.sendall(READY)
-    jobs: dict[int, int] = {}
-    try:
-        while True:
-            ready, _, _ = select.select([control.fileno(), wake_r], [], [])
-            if wake_r in ready:
-                with suppress(BlockingIOError):
-                    os.read(wake_r, 4096)
-                _bury(jobs)
-            if control.fileno() in ready and not _serve(control, jobs):
-                return
-    finally:
-        for pid in jobs:
-            _kill(pid)
+    server.serve()
 
 
-def _serve(control: socket.socket, jobs: dict[int, int]) -> bool:
-    """Do what one message asks for; False when there is nobody left to ask."""
-    size = array.array("i").itemsize * DESCRIPTORS
-    text, extra, _, _ = control.recvmsg(MAX_MESSAGE, socket.CMSG_SPACE(size))
-    if not text:
-        return False
-    passed = array.array("i")
-    for _, _, data in extra:
-        passed.frombytes(data[: len(data) - len(data) % passed.itemsize])
-    message = json.loads(text)
-    if "kill" in message:
-        if message["kill"] in jobs:
-            _kill(message["kill"])
+class _Server:
+    """Forks jobs and buries them."""
+
+    def __init__(self, control: socket.socket, parent: int) -> None:
+        self._control = control
+        self._parent = parent
+        self._jobs: dict[int, _Job] = {}
+        """By the descriptor of its line."""
+        self._wake, other = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(other)
+        signal.signal(signal.SIGCHLD, lambda number, at: None)
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+        self._poll.register(self._wake, select.POLLIN)
+
+    def serve(self) -> None:
+        """Go on until nobody is left to ask."""
+        try:
+            # A fork of the controller may hold its sockets open after its death.
+            while os.getppid() == self._parent:
+                ready = {place for place, _ in self._poll.poll(_LOOK_MS)}
+                for line in ready & self._jobs.keys():
+                    # It would be ready until it is closed.
+                    self._poll.unregister(line)
+                    _kill(self._jobs[line].pid)
+                if self._wake in ready:
+                    with suppress(BlockingIOError):
+                        os.read(self._wake, 4096)
+                    self._bury()
+                if self._control.fileno() in ready and not self._take():
+                    return
+        finally:
+            for job in self._jobs.values():
+                _kill(job.pid)
+                # The controller may not have lived to do it.
+                shutil.rmtree(job.scratch, ignore_errors=True)
+
+    def _take(self) -> bool:
+        """Do what one message asks for; False when there is nobody left to ask."""
+        text, given, _, _ = socket.recv_fds(
+            self._control, MAX_MESSAGE, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+        )
+        if not text:
+            return False
+        try:
+            line, *pipes = given
+            self._start(json.loads(text), line, pipes)
+        except (KeyError, TypeError, ValueError):
+            # Fewer descriptors than were sent: there is no room for more.
+            traceback.print_exc()
+        finally:
+            for descriptor in given:
+                if descriptor not in self._jobs:
+                    os.close(descriptor)
         return True
-    messages, end, printed = passed
-    parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        _run(message, parent, messages, printed)
-    os.close(messages)
-    os.close(printed)
-    jobs[pid] = end
-    try:
-        os.write(end, struct.pack("=i", pid))
-    except BrokenPipeError:  # nobody waits for it any more
-        _kill(pid)
-    return True
 
+    def _start(self, message: dict[str, Any], line: int, pipes: list[int]) -> None:
+        out, printed = pipes
+        parent = os.getpid()
+        scratch = message["scratch"]
+        try:
+            pid = os.fork()
+        except OSError as error:
+            with suppress(OSError):
+                os.write(line, END.pack(False, error.errno or 0))
+            return
+        if pid == 0:
+            _run(message, parent, out, printed)
+        self._jobs[line] = _Job(pid, scratch)
+        self._poll.register(line, select.POLLIN)
 
-def _bury(jobs: dict[int, int]) -> None:
-    """Tell of every job that has ended how it did."""
-    for pid in list(jobs):
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if found:
-            # What a job left in its group; a job cannot start processes.
+    def _bury(self) -> None:
+        """Tell of every job that has ended how it did."""
+        for line, (pid, _) in list(self._jobs.items()):
+            look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            if os.waitid(os.P_PID, pid, look) is None:
+                continue
+            # What is left in its group, while its number cannot be anyone else's.
             _kill(pid)
-            with suppress(BrokenPipeError):
-                os.write(
-                    jobs[pid], struct.pack("=i", os.waitstatus_to_exitcode(status))
-                )
-            os.close(jobs.pop(pid))
+            _, status = os.waitpid(pid, 0)
+            with suppress(OSError):
+                os.write(line, END.pack(True, os.waitstatus_to_exitcode(status)))
+            with suppress(KeyError):
+                self._poll.unregister(line)
+            del self._jobs[line]
+            os.close(line)
 
 
 def _kill(pid: int) -> None:
@@ -129,15 +186,15 @@ def _run(message: dict[str, Any], parent: int, out: int, printed: int) -> NoRetu
     """The job, in its own process; never returns."""
     code = 70
     try:
-        _alone(parent, out, printed, message["scratch"])
+        die_with_parent(parent)
+        _alone(out, printed, message["scratch"])
         limits = Limits(**message["limits"])
         prepared = _prepare(message["function"], message["payload"])
         scratch = [str(place) for place in range(limits.scratch_files)]
         confine(limits, [os.path.join(message["scratch"], name) for name in scratch])
-        _send(out, SHUT, b"")
-        parts = prepared(lambda share: _send(out, PROGRESS, b"%.4f" % share))
-        for part in parts:
-            _send(out, ANSWER, part)
+        _send(_OUT, SHUT, b"")
+        for part in prepared(_tell):
+            _send(_OUT, ANSWER, part)
         code = 0
     except BaseException as error:
         # The report of a job that may do anything, even raise SystemExit.
@@ -148,18 +205,16 @@ def _run(message: dict[str, Any], parent: int, out: int, printed: int) -> NoRetu
         os._exit(code)
 
 
-def _alone(parent: int, out: int, printed: int, scratch: str) -> None:
+def _alone(out: int, printed: int, scratch: str) -> None:
     """A group, a folder and descriptors of one's own."""
     os.setsid()
-    die_with_parent(parent)
+    first_to_go()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.dup2(printed, 1)
     os.dup2(printed, 2)
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != out:
-            with suppress(OSError):
-                os.close(int(name))
+    os.dup2(out, _OUT)
+    os.closerange(_OUT + 1, _MOST_DESCRIPTORS)
     os.chdir(scratch)
     tempfile.tempdir = scratch
 
@@ -173,11 +228,12 @@ def _prepare(
     return prepared
 
 
+def _tell(share: float) -> None:
+    """Claim that a share of the work is done."""
+    _send(_OUT, PROGRESS, b"%.4f" % min(max(share, 0.0), 1.0))
+
+
 def _send(out: int, kind: bytes, body: bytes) -> None:
     data = memoryview(frame(kind, body))
     while data:
         data = data[os.write(out, data) :]
-
-
-if __name__ == "__main__":
-    main()

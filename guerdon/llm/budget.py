@@ -88,10 +88,24 @@ _FEWEST = 16
 """Bytes of text that one token stands for at most, on average over a text."""
 
 
-def believable(reported: object, text: str) -> bool:
+_LONGEST = 64
+"""Bytes of text that no token exceeds on average, however the text is chosen."""
+
+
+def could_have(text: str, tokens: int) -> bool:
+    """Whether a text can be one of so many tokens.
+
+    >>> could_have("a reward", 3), could_have("reward " * 100, 3)
+    (True, False)
+    """
+    return len(text.encode("utf-8", "replace")) <= _LONGEST * tokens
+
+
+def believable(reported: object, text: str, most: int = MOST_TOKENS) -> bool:
     """Whether a server's number of tokens can be that of a text.
 
-    A number below the fewest that the text can have would let a cap be overrun.
+    A number below the fewest that the text can have would let a cap be overrun, and
+    one that is too large would use it up.
 
     >>> believable(5, "a reward"), believable(0, "a reward"), believable(True, "a")
     (True, False, False)
@@ -99,7 +113,7 @@ def believable(reported: object, text: str) -> bool:
     if type(reported) is not int:
         return False
     size = len(text.encode("utf-8", "replace"))
-    return -(-size // _FEWEST) <= reported <= MOST_TOKENS
+    return -(-size // _FEWEST) <= reported <= min(most, MOST_TOKENS)
 
 
 class Cost(NamedTuple):

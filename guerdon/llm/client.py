@@ -23,12 +23,20 @@ from guerdon.extras import require_installed
 
 if TYPE_CHECKING:
     from guerdon.llm.budget import Budget, Price
+    from guerdon.llm.retry import Watch
     from guerdon.llm.secret import Secret
     from guerdon.llm.weights import Progress
 
 Role = Literal["system", "user", "assistant"]
 ErrorKind = Literal[
-    "timeout", "rate_limit", "server", "empty", "malformed", "auth", "budget"
+    "timeout",
+    "rate_limit",
+    "server",
+    "empty",
+    "malformed",
+    "auth",
+    "budget",
+    "breaker",
 ]
 
 FORMS = (
@@ -58,8 +66,9 @@ class ModelError(Exception):
         kind: the class of failure.
         retryable: whether the same call may succeed a little later.
         retry_after: seconds that the server asked to wait, where it did.
-        prompt_tokens: tokens of the prompt that were paid for nothing.
-        completion_tokens: tokens of the answer that were paid for nothing.
+        prompt_tokens: tokens of the prompt that were paid for nothing; the most that
+            they can be where a server that broke off did not say.
+        completion_tokens: the same for tokens of the answer.
     """
 
     def __init__(
@@ -266,6 +275,7 @@ def connect(
     seed: int = 0,
     progress: Progress | None = None,
     answered: int = 0,
+    watch: Watch | None = None,
 ) -> Chat | None:
     """Open a conversation with the model that a URI names.
 
@@ -283,6 +293,7 @@ def connect(
         progress: told ``(bytes done, bytes in all)`` while weights are fetched.
         answered: requests that an earlier part of a resumed run has made; a script
             goes on behind them.
+        watch: told of calls that are repeated, and when the endpoint is left alone.
 
     Returns:
         The chat, or None for ``sampler``, which is no model at all.
@@ -322,7 +333,7 @@ def connect(
         from guerdon.llm.endpoint import Endpoint
         from guerdon.llm.secret import find_key
 
-        base_url, model = _address(uri)
+        base_url, model = endpoint_address(uri)
         # Before anything is made or paid for, not at the first request.
         require_installed("openai", "llm")
         is_openai = urlsplit(base_url).hostname == "api.openai.com"
@@ -339,7 +350,7 @@ def connect(
             f"language model {uri!r}: expected one of {', '.join(FORMS)}; the "
             f"nearest one is {nearest(uri, FORMS)!r}"
         )
-    return _wrap(chat, cache, budget, price, attempts, seed)
+    return _wrap(chat, cache, budget, price, attempts, seed, watch)
 
 
 def _wrap(
@@ -349,6 +360,7 @@ def _wrap(
     price: Price | None,
     attempts: int,
     seed: int,
+    watch: Watch | None,
 ) -> Chat:
     from guerdon.llm.budget import Metered
     from guerdon.llm.cache import Cached
@@ -357,12 +369,12 @@ def _wrap(
     # Inside out: every attempt is paid for, an answer from the cache is not.
     if budget is not None:
         chat = Metered(chat, budget, price)
-    chat = Retrying(chat, attempts=attempts, seed=seed)
+    chat = Retrying(chat, attempts=attempts, seed=seed, watch=watch)
     return chat if cache is None else Cached(chat, cache)
 
 
-def _address(uri: str) -> tuple[str, str]:
-    """Base URL and model of an ``openai:`` or ``http(s):`` URI."""
+def endpoint_address(uri: str) -> tuple[str, str]:
+    """Base URL and model of an ``openai:`` or ``http(s):`` URI; else ValueError."""
     if uri.startswith("openai:"):
         return "https://api.openai.com/v1", uri.removeprefix("openai:")
     parts = urlsplit(uri)
@@ -370,6 +382,12 @@ def _address(uri: str) -> tuple[str, str]:
         raise ValueError(
             "language model: expected no user name or key inside the URL; put the key "
             "into the environment variable GUERDON_API_KEY"
+        )
+    if parts.query:
+        # It would go into every journal and report, and the path ends up behind it.
+        raise ValueError(
+            "language model: expected no '?' in the URL; put a key into the "
+            "environment variable GUERDON_API_KEY"
         )
     if not parts.hostname or not parts.fragment:
         raise ValueError(

@@ -10,20 +10,26 @@ import json
 import math
 import threading
 import time
-from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from guerdon.extras import require
-from guerdon.llm.budget import Price, believable, count_tokens, prompt_size
-from guerdon.llm.client import Answer, ModelError, Request, nearest
-from guerdon.llm.secret import Secret
-
-BODY_CAP = 4 << 20
-"""Most bytes of a response that are read."""
+from guerdon.llm.budget import (
+    Price,
+    believable,
+    could_have,
+    count_tokens,
+    prompt_size,
+)
+from guerdon.llm.client import Answer, Message, ModelError, Request, nearest
+from guerdon.llm.secret import Secret, silence
+from guerdon.llm.wire import Deadline, http_client
 
 PROBE = 'root ::= "ok"'
+
+_ADDED = 4096
+"""Most tokens that a server adds to a prompt: its template and its instructions."""
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -75,6 +81,7 @@ class Endpoint:
         self._lock = threading.Lock()
         self._probe_lock = threading.Lock()
         self._overhead = (0, 0)
+        self._calls = threading.local()
 
     @property
     def model(self) -> str:
@@ -93,6 +100,8 @@ class Endpoint:
             ModelError: when there is no usable answer, with the tokens paid for it.
             MissingExtra: when the openai package is not installed.
         """
+        # The first time it imports the package, which no server is to be blamed for.
+        self._connection()
         if request.grammar is not None and self._grammar is None:
             with self._probe_lock:
                 if self._grammar is None:
@@ -143,13 +152,11 @@ class Endpoint:
                     # The package wants some key; servers without one ignore it.
                     api_key=self._key.reveal() or "none",
                     max_retries=0,
-                    http_client=openai.DefaultHttpxClient(
-                        # A proxy has no business with our own machine, and a redirect
-                        # none with our key.
-                        trust_env=not local,
-                        follow_redirects=False,
+                    http_client=http_client(
+                        openai, local=local, current=lambda: self._calls.deadline
                     ),
                 )
+                silence(self._key)
             return self._client
 
     def _knows_grammar(self) -> bool:
@@ -164,7 +171,7 @@ class Endpoint:
             text, usage, _ = self._send(arguments, time.monotonic() + self._timeout)
         except _Refused:
             return False
-        prompt, completion = _usage(usage, asked, text) or (16, 2)
+        prompt, completion = _usage(usage, asked, text, (_ADDED, 64)) or (16, 2)
         with self._lock:
             self._overhead = (prompt, completion)
         return text.strip() == "ok"
@@ -225,36 +232,44 @@ class Endpoint:
         """One HTTP call: text, reported usage and finish reason.
 
         Raises:
-            ModelError: for every failure of the server or the way to it.
+            ModelError: for every failure of the server or the way to it; with the most
+                tokens that it may have cost, where the server did not say.
             _Refused: when the server did not like an argument.
         """
         client = self._connection()
-        left = max(0.001, deadline - time.monotonic())
         failure: Exception
-        try:
-            completions = client.chat.completions.with_streaming_response
-            with completions.create(
-                model=self._served, timeout=left, **arguments
-            ) as response:
-                body = _read(response.iter_bytes(), deadline)
-            return self._parse(body)
-        except ModelError as error:
-            failure = error
-        except Exception as error:
-            translated = self._translate(error)
-            if translated is None:
-                raise
-            failure = translated
+        cut = False
+        with Deadline(deadline) as call:
+            self._calls.deadline = call
+            try:
+                completions = client.chat.completions.with_streaming_response
+                with completions.create(
+                    model=self._served, timeout=max(0.001, call.left), **arguments
+                ) as response:
+                    body = b"".join(response.iter_bytes())
+                return self._parse(body, arguments[self._limit])
+            except ModelError as error:
+                failure = error.with_traceback(None)
+                failure.__context__ = None
+            except Exception as error:
+                translated = self._translate(error, call)
+                if translated is None:
+                    raise
+                failure, cut = translated, call.answering
+        if isinstance(failure, ModelError) and _may_have_cost(failure, call, cut):
+            prompt = [Message(**m) for m in arguments["messages"]]
+            failure.prompt_tokens = prompt_size(Request(tuple(prompt)))
+            failure.completion_tokens = arguments[self._limit]
         # Raised out here, so that no HTTP request with its key hangs on the error.
         raise failure
 
-    def _parse(self, body: bytes) -> tuple[str, Any, str]:
+    def _parse(self, body: bytes, max_tokens: int) -> tuple[str, Any, str]:
         try:
             data = json.loads(body)
         except (ValueError, RecursionError):
             raise self._malformed("no JSON") from None
         if isinstance(data, dict) and data.get("error"):
-            message = self._key.scrub(_cut(str(data["error"])))
+            message = self._shown(data["error"])
             raise ModelError(f"{self._name}: {message}", "server", retryable=True)
         try:
             choice = data["choices"][0]
@@ -265,8 +280,14 @@ class Endpoint:
             raise self._malformed("a message that is not text")
         # Half a surrogate pair is JSON, but no file or prompt could hold it.
         text = (content or "").encode("utf-8", "replace").decode()
-        finish = str(choice.get("finish_reason"))
+        if not could_have(text, max_tokens):
+            raise self._malformed(f"far more text than {max_tokens} tokens")
+        finish = self._shown(choice.get("finish_reason"))
         return self._key.scrub(text), data.get("usage"), finish
+
+    def _shown(self, foreign: object) -> str:
+        """Foreign words for a message: without our key, even half of it, and short."""
+        return _cut(self._key.scrub(str(foreign)))
 
     def _malformed(self, what: str) -> ModelError:
         return ModelError(
@@ -276,29 +297,32 @@ class Endpoint:
             retryable=True,
         )
 
-    def _translate(self, error: Exception) -> Exception | None:
+    def _translate(self, error: Exception, call: Deadline) -> Exception | None:
         """Our word for a failure of the client; None for what is not one."""
         openai = require("openai", "llm")
         if isinstance(error, openai.APIStatusError):
             return self._status(error)
         # While a body is read, the HTTP library's own errors come through.
         transport = type(error).__module__.partition(".")[0].startswith("http")
-        if isinstance(error, openai.APITimeoutError) or (
-            transport and "Timeout" in type(error).__name__
-        ):
+        if not transport and not isinstance(error, openai.OpenAIError):
+            return None
+        late = (
+            isinstance(error, openai.APITimeoutError)
+            or "Timeout" in type(error).__name__
+        )
+        # At the deadline the connection is cut, which looks like the server's doing.
+        if late or call.passed:
             message = f"{self._name} did not answer within {self._timeout:g} s"
             return ModelError(message, "timeout", retryable=True)
-        if transport or isinstance(error, openai.OpenAIError):
-            cause = error.__cause__ or error
-            reason = _cut(f"{type(cause).__name__}: {cause}")
-            message = self._key.scrub(f"{self._name} cannot be reached ({reason})")
-            return ModelError(message, "server", retryable=True)
-        return None
+        cause = error.__cause__ or error
+        reason = self._shown(f"{type(cause).__name__}: {cause}")
+        what = "broke off its answer" if call.answering else "cannot be reached"
+        return ModelError(f"{self._name} {what} ({reason})", "server", retryable=True)
 
     def _status(self, error: Any) -> Exception:
         """Our word for an HTTP status that is not success."""
         status: int = error.status_code
-        detail = self._key.scrub(_cut(str(error.message)))
+        detail = self._shown(error.message)
         message = f"{self._name}: HTTP {status}: {detail}"
         if status in (401, 403):
             return ModelError(message, "auth")
@@ -324,12 +348,14 @@ class Endpoint:
     def _suggestion(self) -> str:
         """The nearest model that the server has, when it says which it has."""
         openai = require("openai", "llm")
+        seconds = min(10.0, self._timeout)
         try:
-            page = self._connection().models.list(timeout=min(10.0, self._timeout))
+            with Deadline(time.monotonic() + seconds) as self._calls.deadline:
+                page = self._connection().models.list(timeout=seconds)
             names = [str(model.id) for model in page.data][:1000]
-        except (openai.OpenAIError, AttributeError, TypeError, ValueError):
+        except (openai.OpenAIError, ModelError, AttributeError, TypeError, ValueError):
             return ""
-        found = self._key.scrub(_cut(nearest(self._served, names)))
+        found = self._shown(nearest(self._served, names))
         return f"; the nearest model it has is {found!r}" if found else ""
 
 
@@ -342,22 +368,14 @@ class _Refused(Exception):
         self.detail = detail
 
 
-def _read(chunks: Iterable[bytes], deadline: float) -> bytes:
-    """A body of bounded size, in bounded time even when it only drips."""
-    body = bytearray()
-    for chunk in chunks:
-        body += chunk
-        if len(body) > BODY_CAP:
-            raise ModelError(
-                f"the server sent more than {BODY_CAP >> 20} MiB", "malformed"
-            )
-        if time.monotonic() > deadline:
-            raise ModelError(
-                "the server was still sending its answer at the deadline",
-                "timeout",
-                retryable=True,
-            )
-    return bytes(body)
+def _may_have_cost(failure: ModelError, call: Deadline, cut: bool) -> bool:
+    """Whether a server may want money for a call that gave us nothing.
+
+    It may where it had read the question and did not refuse it.
+    """
+    if failure.kind == "timeout":
+        return call.connected
+    return cut or (failure.kind == "malformed" and call.answering)
 
 
 def _cut(text: str, limit: int = 300) -> str:
@@ -366,12 +384,14 @@ def _cut(text: str, limit: int = 300) -> str:
     return flat if len(flat) <= limit else flat[:limit] + "…"
 
 
-def _usage(usage: object, prompt: str, text: str) -> tuple[int, int] | None:
+def _usage(
+    usage: object, prompt: str, text: str, most: tuple[int, int]
+) -> tuple[int, int] | None:
     """Reported tokens of prompt and completion, if they can be true of these texts."""
     if not isinstance(usage, dict):
         return None
     counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
-    if all(map(believable, counts, (prompt, text))):
+    if all(map(believable, counts, (prompt, text), most)):
         return counts  # type: ignore[return-value]
     return None
 
@@ -379,7 +399,10 @@ def _usage(usage: object, prompt: str, text: str) -> tuple[int, int] | None:
 def _count(usage: object, request: Request, text: str) -> tuple[int, int, bool]:
     """Tokens of prompt and completion, and whether we had to guess them."""
     prompt = "".join(message.content for message in request.messages)
-    reported = _usage(usage, prompt, text)
+    # A schema, and instructions that the server adds, count as prompt.
+    sent = json.dumps(request.as_json())
+    most = (len(sent.encode()) + _ADDED, max(request.max_tokens, len(text.encode())))
+    reported = _usage(usage, prompt, text, most)
     if reported is not None:
         return (*reported, False)
     return prompt_size(request), count_tokens(text), True
@@ -395,9 +418,11 @@ def _retry_after(headers: Any) -> float | None:
             seconds = float(value) * unit
         except ValueError:
             try:
-                seconds = parsedate_to_datetime(value).timestamp() - time.time()
+                then = parsedate_to_datetime(value).timestamp()
+                seconds = max(0.0, then - time.time())
             except (ValueError, TypeError, OverflowError):
                 continue
-        if not math.isnan(seconds):
-            return max(0.0, seconds)
+        # Less than nothing is no time to come back.
+        if seconds >= 0.0:
+            return seconds
     return None

@@ -5,10 +5,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 from guerdon.journal import CallRecord, Journal
 from guerdon.llm.client import Answer, Chat, ErrorKind, ModelError, Request
+
+AGAIN = "asked again after "
+"""How the failure of a call begins that was repeated, so that it decides nothing."""
+
+Note = Callable[[str, dict[str, Any]], None]
+"""Told ``(kind, data)`` of what is worth an event of the run."""
+
+
+class Relay:
+    """The watch of a chat whose journal comes later."""
+
+    def __init__(self) -> None:
+        self.to: Journaled | None = None
+
+    def again(self, request: Request, error: ModelError, seconds: float) -> None:
+        """A call failed and will be repeated."""
+        if self.to is not None:
+            self.to.again(request, error, seconds)
+
+    def breaker(self, is_open: bool, reason: str) -> None:
+        """The endpoint is left alone from now on, or answers again."""
+        if self.to is not None:
+            self.to.breaker(is_open, reason)
 
 
 class Journaled:
@@ -23,6 +46,9 @@ class Journaled:
         told: told every answer, new or from the journal.
         shared_cache: the chat has a cache that other runs fill too; what comes from
             there cost this run nothing.
+        note: told ``model_down`` with a reason when the endpoint is left alone, and
+            ``model_up`` when it answers again.
+        relay: of the chat inside; every call that it repeats is recorded too.
     """
 
     def __init__(
@@ -32,8 +58,13 @@ class Journaled:
         told: Callable[[Answer], None] = lambda answer: None,
         *,
         shared_cache: bool = False,
+        note: Note = lambda kind, data: None,
+        relay: Relay | None = None,
     ) -> None:
         self._shared_cache = shared_cache
+        self._note = note
+        if relay is not None:
+            relay.to = self
         self._chat = chat
         self._told = told
         self._closed = False
@@ -41,7 +72,7 @@ class Journaled:
         self._failed = {
             call.key: call.failure
             for call in journal.calls()
-            if call.failure is not None
+            if call.failure is not None and not call.failure.startswith(AGAIN)
         }
 
     @property
@@ -77,7 +108,7 @@ class Journaled:
         except ModelError as error:
             if self._closed:
                 raise
-            self._record_failure(key, request, error, time.perf_counter() - started)
+            self._record_failure(request, error, time.perf_counter() - started)
             raise
         if answer.cached and self._shared_cache:
             answer = replace(answer, prompt_tokens=0, completion_tokens=0, usd=0.0)
@@ -96,18 +127,31 @@ class Journaled:
         self._told(answer)
         return answer
 
+    def again(self, request: Request, error: ModelError, seconds: float) -> None:
+        """Record a call that failed and will be repeated: it may have cost something.
+
+        A run that is killed before the repetition asks anew.
+        """
+        if not self._closed:
+            self._record_failure(request, error, seconds, AGAIN)
+
+    def breaker(self, is_open: bool, reason: str) -> None:
+        """Pass on that the endpoint is left alone, or answers again."""
+        if not self._closed:
+            self._note("model_down" if is_open else "model_up", {"reason": reason})
+
     def _record_failure(
-        self, key: str, request: Request, error: ModelError, seconds: float
+        self, request: Request, error: ModelError, seconds: float, how: str = ""
     ) -> None:
         self._journal.add_call(
             CallRecord(
-                key=key,
+                key=request.key(self.model),
                 model=self.model,
                 request=request.as_json(),
                 prompt_tokens=error.prompt_tokens,
                 completion_tokens=error.completion_tokens,
                 seconds=seconds,
-                failure=str(error),
+                failure=f"{how}{error}",
             )
         )
 

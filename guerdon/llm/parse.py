@@ -15,6 +15,8 @@ _START = re.compile(r"# ?plan\b|PARAMS *=|def ", re.IGNORECASE)
 _REWARD = re.compile(r"^[ \t]*def +reward\b", re.MULTILINE)
 _FUNCTION = re.compile(r"^[ \t]*def +\w", re.MULTILINE)
 _FENCES = ("```", "~~~")
+_MARK = re.compile(r"([<\[])(?=/?[A-Za-z_]+[>\]]|<SYS|</SYS|\uff5c)")
+"""Where the mark of a template begins: ``<s>``, ``</s>``, ``[INST]``, ``<<SYS>>``."""
 
 
 def extract_code(text: str) -> str:
@@ -114,15 +116,15 @@ def quote(text: str, limit: int = 2000) -> str:
     r"""Foreign text, safe to put into a prompt.
 
     Control and invisible characters go, code fences and the marks of chat templates
-    (``<|im_end|>``) are broken up so that the text cannot end its own quotation, and
-    what is too long is cut.
+    (``<|im_end|>``, ``[INST]``, ``<<SYS>>``, ``</s>``) are broken up so that the text
+    cannot end its own quotation, and what is too long is cut.
 
     Args:
         text: anything: a game's text, a program, an error, an answer.
         limit: most characters, at least 1.
 
-    >>> quote("a\x1b[31m```<|im_end|>")
-    "a[31m'''< |im_end| >"
+    >>> quote("a\x1b[31m```<|im_end|>[/INST]")
+    "a[31m'''< |im_end| >[ /INST]"
 
     Raises:
         ValueError: when ``limit`` is below 1.
@@ -139,4 +141,5 @@ def quote(text: str, limit: int = 2000) -> str:
     )
     clean = clean.replace("```", "'''").replace("~~~", "---")
     clean = clean.replace("<|", "< |").replace("|>", "| >")
+    clean = _MARK.sub(r"\1 ", clean)
     return clean + "…" if cut else clean

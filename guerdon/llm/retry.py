@@ -6,10 +6,31 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from guerdon.llm.client import Answer, Chat, ModelError, Request
 
 Clock = Callable[[], float]
+
+
+class Watch(Protocol):
+    """Told what the caller of a chat does not see."""
+
+    def again(self, request: Request, error: ModelError, seconds: float) -> None:
+        """A call failed after some seconds and will be repeated."""
+
+    def breaker(self, is_open: bool, reason: str) -> None:
+        """The endpoint is left alone from now on, or answers again."""
+
+
+class Unwatched:
+    """Tells nobody."""
+
+    def again(self, request: Request, error: ModelError, seconds: float) -> None:
+        """Nobody is told."""
+
+    def breaker(self, is_open: bool, reason: str) -> None:
+        """Nobody is told."""
 
 
 class Breaker:
@@ -22,6 +43,9 @@ class Breaker:
         limit: failed calls in a row that open it, at least 1.
         cool_down: seconds that it stays open.
         clock: seconds that only grow.
+
+    Raises:
+        ValueError: for a number out of range.
     """
 
     def __init__(
@@ -43,7 +67,7 @@ class Breaker:
         """Let a call through or refuse it.
 
         Raises:
-            ModelError: kind ``server``, while the breaker is open.
+            ModelError: kind ``breaker``, while the breaker is open.
         """
         with self._lock:
             if self._failures < self.limit:
@@ -53,29 +77,32 @@ class Breaker:
                 raise ModelError(
                     f"the endpoint failed {self._failures} times in a row; it is left "
                     f"alone for another {self._open_until - now:.0f} s",
-                    "server",
+                    "breaker",
                 )
             # This call is the trial; the others wait for its result.
             self._open_until = now + self.cool_down
 
-    def succeeded(self) -> None:
-        """A call came back with an answer."""
+    def succeeded(self) -> bool:
+        """A call came back with an answer; whether that closed the breaker."""
         with self._lock:
+            was_open = self._failures >= self.limit
             self._failures = 0
+            return was_open
 
-    def failed(self) -> None:
-        """A call failed after all its attempts."""
+    def failed(self) -> bool:
+        """A call failed after all its attempts; whether that opened the breaker."""
         with self._lock:
             self._failures += 1
             self._open_until = self._clock() + self.cool_down
+            return self._failures == self.limit
 
 
 class Retrying:
     """A chat that asks again when the failure may pass.
 
     The wait doubles from ``base_delay`` and is drawn between half and all of that, so
-    that many clients do not come back at once. ``Retry-After`` is kept to; a server
-    that asks for more than ``max_delay`` is not waited for.
+    that many clients do not come back at once. ``Retry-After`` is kept to, but makes no
+    wait shorter; a server that asks for more than ``max_delay`` is not waited for.
 
     Args:
         chat: what answers.
@@ -85,6 +112,10 @@ class Retrying:
         seed: seed of the jitter.
         breaker: when to stop asking at all.
         sleep: waits for some seconds.
+        watch: told of calls that are repeated, and of the breaker.
+
+    Raises:
+        ValueError: for less than one attempt.
     """
 
     def __init__(
@@ -97,6 +128,7 @@ class Retrying:
         seed: int = 0,
         breaker: Breaker | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        watch: Watch | None = None,
     ) -> None:
         if attempts < 1:
             raise ValueError(f"attempts: expected at least 1, got {attempts}")
@@ -108,6 +140,7 @@ class Retrying:
         self._lock = threading.Lock()
         self._breaker = breaker or Breaker()
         self._sleep = sleep
+        self._watch = watch or Unwatched()
 
     @property
     def model(self) -> str:
@@ -124,17 +157,20 @@ class Retrying:
         attempt = 0
         while True:
             attempt += 1
+            started = time.perf_counter()
             try:
                 answer = self._chat.chat(request)
             except ModelError as error:
                 delay = self._delay(error, attempt)
                 if delay is None:
                     # A budget that ran out says nothing about the endpoint.
-                    if error.kind != "budget":
-                        self._breaker.failed()
+                    if error.kind != "budget" and self._breaker.failed():
+                        self._watch.breaker(True, str(error))
                     raise
+                self._watch.again(request, error, time.perf_counter() - started)
             else:
-                self._breaker.succeeded()
+                if self._breaker.succeeded():
+                    self._watch.breaker(False, "")
                 return answer
             self._sleep(delay)
 
@@ -151,4 +187,6 @@ class Retrying:
         delay = min(self.max_delay, self.base_delay * 2.0 ** (attempt - 1)) * jitter
         if error.retry_after is None:
             return delay
-        return None if error.retry_after > self.max_delay else error.retry_after
+        # "At once" from a server that fails is no leave to hammer it.
+        late = error.retry_after > self.max_delay
+        return None if late else max(delay, error.retry_after)

@@ -205,12 +205,12 @@ def _here(weights: Weights, folder: Path, tried: list[str]) -> Path | None:
     own = os.environ.get("GUERDON_MODEL_DIR")
     if own:
         path = Path(own).expanduser() / weights.filename
-        if _is_right(path, weights):
+        if is_right(path, weights):
             return path
         wrong = "is another file (its hash is not ours)" if path.exists() else "is not"
         tried.append(f"GUERDON_MODEL_DIR: {path.name} {wrong} there")
     path = folder / weights.filename
-    if _is_right(path, weights):
+    if is_right(path, weights):
         return path
     if path.exists():
         tried.append(f"our cache: {path.name} has a wrong hash, kept as .rejected")
@@ -218,7 +218,7 @@ def _here(weights: Weights, folder: Path, tried: list[str]) -> Path | None:
     repository = "models--" + weights.repository.replace("/", "--")
     # The hub's cache names a large file by its SHA-256.
     blob = hub_folder() / repository / "blobs" / weights.sha256
-    if _is_right(blob, weights):
+    if is_right(blob, weights):
         return blob
     tried.append("our cache and the hub's: not there")
     return None
@@ -249,7 +249,7 @@ def _fetch(
         return None
     with _locked(folder / f"{weights.filename}.lock"):
         path = folder / weights.filename
-        if _is_right(path, weights):
+        if is_right(path, weights):
             # Another process fetched it while we waited for the lock.
             return path
         ways: tuple[tuple[str, Callable[[], Path]], ...] = (
@@ -341,8 +341,8 @@ def _rejected(path: Path) -> Path:
     return path.with_name(path.name + ".rejected")
 
 
-def _is_right(path: Path, weights: Weights) -> bool:
-    """Whether a file is there and is the pinned one."""
+def is_right(path: Path, weights: Weights) -> bool:
+    """Whether a file is there and has the pinned SHA-256."""
     try:
         if path.stat().st_size != weights.size:
             return False

@@ -18,6 +18,7 @@ from guerdon.journal import canonical
 from guerdon.report import figures, measure, sections
 from guerdon.report.candidate import Candidate
 from guerdon.report.data import RunData
+from guerdon.report.folder import require_no_links
 from guerdon.report.look import DARK, LIGHT, Painter, png, svg_uri
 from guerdon.report.text import escape, number
 
@@ -53,9 +54,11 @@ def write_report(folder: str | Path) -> Path:
         The path of the page.
 
     Raises:
-        JournalError: when the folder has no sound journal; nothing is written then.
+        JournalError: when the folder has no sound journal, or holds links; nothing is
+            written then.
     """
     folder = Path(folder)
+    require_no_links(folder)
     data = RunData(folder)
     charts = _Charts(data, folder / FIGURES)
     page = _page(data, charts, folder)
@@ -90,7 +93,9 @@ class _Charts:
             for look in (LIGHT, DARK)
         ]
         self._folder.mkdir(exist_ok=True)
-        png(paint, self._data, self._folder / f"{name}.png")
+        picture = self._folder / f"{name}.png"
+        picture.unlink(missing_ok=True)  # it may be another name of another file
+        png(paint, self._data, picture)
         small, night = "(max-width: 40rem)", "(prefers-color-scheme: dark)"
         sources = (
             (f"screen and {small} and {night}", narrow[1]),
@@ -259,5 +264,6 @@ def _estimate(estimate: Any) -> dict[str, Any] | None:
 def _write(path: Path, text: str) -> None:
     """Replace a file whole: a reader sees the old one or the new one."""
     new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)  # it may be another name of another file
     new.write_text(text, encoding="utf-8", errors="backslashreplace")
     os.replace(new, path)

@@ -43,6 +43,12 @@ class Candidate:
         asked = self.record.operator.startswith("model_")
         return "model" if asked or self.record.call_key is not None else "operators"
 
+    @property
+    def full_python(self) -> bool:
+        """It is no program of the language; what it says of itself is a claim."""
+        screening = self.record.screening
+        return isinstance(screening, Mapping) and screening.get("full_python") is True
+
     @cached_property
     def fitness(self) -> Estimate | None:
         """True score: mean and range over the seeds of the search."""

@@ -27,6 +27,7 @@ from guerdon.report.candidate import (
     best_of,
     compared,
 )
+from guerdon.report.folder import require_candidates, require_trainings
 from guerdon.report.measure import as_estimate, as_number, dig, over_seeds
 from guerdon.types import Estimate
 
@@ -120,6 +121,8 @@ class RunData:
             self.rounds: list[RoundRecord] = journal.rounds()
             self.totals = journal.totals()
             records = journal.candidates()
+        require_candidates(folder, records)
+        require_trainings(folder, self.trainings)
         self.folder = folder
         self.finished = isinstance(summary, Mapping)
         self.summary: Mapping[str, Any] = summary if self.finished else {}

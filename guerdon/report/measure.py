@@ -14,6 +14,9 @@ from guerdon.types import Estimate
 MAX_POINTS = 400
 """Points of a drawn curve; a screen shows no more."""
 
+_LARGEST = 10**300
+"""Whole numbers in JSON may have thousands of digits, which no float holds."""
+
 MAX_TERMS = 7
 """Terms with a colour of their own; the smaller rest is one."""
 
@@ -46,6 +49,8 @@ class Shares(NamedTuple):
 
 def as_number(value: Any) -> float | None:
     """A finite float, or None for anything else."""
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return None
     if isinstance(value, bool | int | float) and math.isfinite(value):
         return float(value)
     return None

@@ -71,6 +71,7 @@ def render_episode(
     frames, info, length = _play(task, policy, seed, deterministic)
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.stem}.new{path.suffix}")
+    new.unlink(missing_ok=True)  # it may be another name of another file
     if path.suffix == ".gif":
         times = [_FRAME_MS] * (len(frames) - 1) + [_LAST_FRAME_MS]
         animation = {"save_all": True, "append_images": frames[1:], "loop": 0}

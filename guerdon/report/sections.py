@@ -6,7 +6,8 @@ Plain functions from ``RunData`` to HTML. Every word that is not ours goes throu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from guerdon.report import captions
 from guerdon.report.candidate import Candidate
@@ -106,6 +107,9 @@ def top(data: RunData) -> str:
             '<p class="banner"><strong>Without a language model.</strong> '
             f"{escape(str(data.summary['no_model']))}</p>"
         )
+    degraded = data.summary.get("degraded")
+    if isinstance(degraded, Mapping):
+        parts.append(_without_model(degraded))
     first = data.holdout[0] if data.winner is not None else None
     tiles = [
         _tile("True score, fresh seeds", first.fitness if first else None),
@@ -116,6 +120,16 @@ def top(data: RunData) -> str:
         f"{data.cost.trainings} trainings</small></dd></div>",
     ]
     return "\n".join([*parts, f'<dl class="tiles">{"".join(tiles)}</dl>'])
+
+
+def _without_model(degraded: Mapping[str, Any]) -> str:
+    """The model was there and failed, at least for a time."""
+    times, slots = degraded.get("times"), degraded.get("slots")
+    left = f" It was left alone {times} times after failing in a row." if times else ""
+    return (
+        '<p class="banner"><strong>The language model failed.</strong> '
+        f"Operators alone filled {escape(str(slots))} of its slots.{escape(left)}</p>"
+    )
 
 
 def _tile(label: str, estimate: Estimate | None, as_percent: bool = False) -> str:
@@ -202,11 +216,19 @@ def winner(data: RunData, chart: Chart) -> str:
     )
 
 
+_CLAIMED = (
+    "<p>Full Python, which ran apart from everything else. Its true scores were "
+    "measured where it never ran; its learning curve, reward and shares are what it "
+    "says of itself.</p>"
+)
+
+
 def _source(candidate: Candidate) -> str:
     if candidate.record.source is None:
         return nothing("It has no program.")
     failure = candidate.failure
-    return highlight(candidate.record.source, failure.line if failure else None)
+    text = highlight(candidate.record.source, failure.line if failure else None)
+    return (_CLAIMED if candidate.full_python else "") + text
 
 
 # Charts with a paragraph ------------------------------------------------------------
@@ -339,7 +361,8 @@ def cost(data: RunData, chart: Chart) -> str:
         money = "none: no model was called"
     rows = {
         "Language model": data.llm or NOT_MEASURED,
-        "Calls": f"{spent.calls.calls_ok} answered, {spent.calls.calls_failed} failed",
+        "Calls": f"{spent.calls.calls_ok} answered, {spent.calls.calls_failed} failed"
+        + (f", {refused} not made" if (refused := spent.calls.calls_refused) else ""),
         "Time waiting for the model": duration(spent.calls.seconds if asked else None),
         "Prompt tokens": _count(spent.prompt_tokens),
         "Answer tokens": _count(spent.completion_tokens),

@@ -11,7 +11,7 @@ import numpy as np
 
 from guerdon.agents.statistics import human_normalised, interval, iqm
 from guerdon.envs import Task
-from guerdon.journal import CandidateRecord, Journal, TrainingRecord
+from guerdon.journal import CandidateRecord, Journal, Totals, TrainingRecord
 from guerdon.report.candidate import compared
 from guerdon.types import Estimate
 
@@ -51,6 +51,7 @@ def summarise(journal: Journal, task: Task) -> dict[str, Any]:
         "intent": task.intent,
         "llm": config.get("llm"),
         "no_model": journal.meta("no_model"),
+        "degraded": _degraded(journal, totals),
         "winner": _winner(candidates.get(names["winner"] or ""), holdout["winner"]),
         "probability_best": selection.get("probability")
         if compared(config, _selecting(candidates, trainings))
@@ -76,6 +77,20 @@ def summarise(journal: Journal, task: Task) -> dict[str, Any]:
         "trainings": len(trainings),
         "report": "report.html",
     }
+
+
+def _degraded(journal: Journal, totals: Totals) -> dict[str, Any] | None:
+    """How far the operators had to do without the model that was asked for."""
+    events = [(e.kind, e.data) for e in journal.events()]
+    slots = {
+        data["id"]
+        for kind, data in events
+        if kind == "model_failed" and data["kind"] != "budget"
+    }
+    times = sum(kind == "model_down" for kind, _ in events)
+    if not times and (totals.calls_ok or not slots):
+        return None
+    return {"slots": len(slots), "times": times, "refused": totals.calls_refused}
 
 
 def _selecting(

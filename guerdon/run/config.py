@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from guerdon.agents.recipes import recipe_for
-from guerdon.agents.training import EVALUATION_SEED, MOST_SEED, TrainingJob
+from guerdon.agents.training import (
+    EVALUATION_SEED,
+    MOST_SEED,
+    TrainingJob,
+    Trust,
+    require_known,
+)
 from guerdon.agents.workers import JOB_FUNCTION
 from guerdon.checks import MOST, integer
 from guerdon.envs import Task
@@ -55,9 +61,11 @@ class RunConfig:
         eval_episodes: episodes of the trusted evaluation after each training.
         algo: ``ppo``, ``sac``, or None for the task's recipe.
         seed: seed of everything that the search draws.
+        trust: ``"language"``, or where rewards that are full Python run: in the
+            ``"jail"``, or with ``"none"`` in a process with your rights.
 
     Raises:
-        ValueError: for a number out of bounds or an unknown algorithm.
+        ValueError: for a number out of bounds, an unknown algorithm or trust.
         TypeError: for a count that is no whole number, or a name that is no text.
     """
 
@@ -73,8 +81,10 @@ class RunConfig:
     eval_episodes: int = 32
     algo: Literal["ppo", "sac"] | None = None
     seed: int = 0
+    trust: Trust = "language"
 
     def __post_init__(self) -> None:
+        require_known(self.trust)
         for name in ("task", "llm"):
             value = getattr(self, name)
             if not isinstance(value, str):

@@ -17,8 +17,10 @@ from guerdon.journal import (
     JournalError,
     Purpose,
     TrainingRecord,
+    canonical,
 )
 from guerdon.llm.client import Chat
+from guerdon.reward_design.language import Rejected, parse
 from guerdon.reward_design.search import (
     Bank,
     Proposal,
@@ -77,11 +79,18 @@ class Loop:
         # Crashes from before anything has worked: whose fault they are is not known.
         self._held: list[TrainingRecord] = []
         self._works = any(not crashed(t) for t in journal.trainings())
+        self._noted = {(e.kind, canonical(e.data)) for e in journal.events()}
 
     def go(self) -> None:
         """All rounds, the finals and the holdout."""
         self.observe("phase", {"name": "bank"})
-        proposer = Proposer(self.task, self._bank(), self.chat, note=self._note)
+        proposer = Proposer(
+            self.task,
+            self._bank(),
+            self.chat,
+            note=self._note,
+            full_python=self.config.trust != "language",
+        )
         while requests := self.search.ask():
             self._round(requests, proposer)
             if proposer.out_of_budget:
@@ -104,7 +113,9 @@ class Loop:
             self.journal.set_meta(key, value)
 
     def _note(self, kind: str, data: dict[str, Any]) -> None:
-        self.journal.add_event(kind, data)
+        # A resumed run walks its way again; what it noted then stands already.
+        if (kind, canonical(data)) not in self._noted:
+            self.journal.add_event(kind, data)
         self.observe(kind, data)
 
     # --- rounds ---------------------------------------------------------------
@@ -121,7 +132,7 @@ class Loop:
             self._record(proposal)
             if proposal.source is not None and proposal.failure is None:
                 for seed in self.search.seeds:
-                    job = self.config.job(proposal.source, seed)
+                    job = self._job(proposal.source, seed)
                     self._train(proposal.id, "search", job)
             self.collect(wait=False)
         self.collect(wait=True)
@@ -208,6 +219,16 @@ class Loop:
                     episodes += load_episodes(path, self.task)
         if episodes:
             proposer.grow_bank(proposer.bank + episodes)
+
+    def _job(self, reward: str, seed: int) -> TrainingJob:
+        """A training; what the language can say never needs more trust than that."""
+        if self.config.trust != "language" and reward not in self.task.rewards:
+            try:
+                parse(reward, self.task.layout, self.task.action)
+            except Rejected:
+                job = self.config.job(reward, seed)
+                return replace(job, trust=self.config.trust)
+        return self.config.job(reward, seed)
 
     # --- trainings ------------------------------------------------------------
 
@@ -357,7 +378,7 @@ class Loop:
             self.observe("phase", {"name": "finals", "seed": added + 1})
             for request in requests:
                 source = request.candidate.proposal.source or ""
-                job = self.config.job(source, request.seed)
+                job = self._job(source, request.seed)
                 self._train(request.candidate.id, "final", job)
             self.collect(wait=True)
             scores = {
@@ -394,4 +415,4 @@ class Loop:
         self.collect(wait=True)
 
     def _holdout_job(self, reward: str, seed: int) -> TrainingJob:
-        return replace(self.config.job(reward, seed), eval_seed=HOLDOUT_EVALUATION_SEED)
+        return replace(self._job(reward, seed), eval_seed=HOLDOUT_EVALUATION_SEED)

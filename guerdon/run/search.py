@@ -17,9 +17,10 @@ from guerdon.journal import Journal, canonical
 from guerdon.journal.file import FILE_NAME, require_free_for_new
 from guerdon.llm.budget import Budget, Cost
 from guerdon.llm.client import Chat, ModelError, connect
-from guerdon.llm.journaled import Journaled
+from guerdon.llm.journaled import Journaled, Note, Relay
 from guerdon.report import write_report
 from guerdon.report.build import HTML_NAME
+from guerdon.report.folder import require_no_links
 from guerdon.report.summary import summarise
 from guerdon.run.config import (
     HOLDOUT_EVALUATION_SEED,
@@ -31,6 +32,7 @@ from guerdon.run.config import (
 from guerdon.run.crashes import NothingTrains
 from guerdon.run.loop import Loop
 from guerdon.run.single import require_trainable
+from guerdon.run.trust import UNSAFE, require_enforced
 
 ANSWERS = "answers"
 """Folder of bought answers: one that was not journaled yet is not bought again."""
@@ -82,6 +84,7 @@ def run_search(
     if not isinstance(folder, str | os.PathLike):
         raise TypeError(f"folder: expected a path, got {type(folder).__name__}")
     folder = Path(folder)
+    require_no_links(folder)
     task = load_task(config.task)
     config = _agreed(config, config.whole(task), folder, observe)
     with machine_faults(folder):
@@ -136,7 +139,11 @@ def _search(
         else:
             require_free_for_new(folder)
         require_trainable(task, config.algo)
-        chat = _connect(config, folder, resources, journal, observe)
+        require_enforced(config.trust)
+        if config.trust == "none":
+            observe("unsafe", {"reason": UNSAFE})
+        relay = Relay()
+        chat = _connect(config, folder, resources, journal, observe, relay)
         if chat is not None:
             stack.callback(chat.close)
         if journal is None:
@@ -153,6 +160,8 @@ def _search(
                 journal,
                 lambda a: observe("called", {"tokens": a.tokens}),
                 shared_cache=resources.cache is not None,
+                note=_noted(journal, observe),
+                relay=relay,
             )
             # Before the chat inside: what its closing breaks off is no failed call.
             stack.callback(chat.close)
@@ -175,6 +184,14 @@ def _search(
 
 def _journal(folder: Path, config: RunConfig) -> Journal:
     return Journal.open_or_create(folder, asdict(config))
+
+
+def _noted(journal: Journal, observe: Observer) -> Note:
+    def note(kind: str, data: dict[str, Any]) -> None:
+        journal.add_event(kind, data)
+        observe(kind, data)
+
+    return note
 
 
 def _go(loop: Loop, journal: Journal) -> None:
@@ -205,6 +222,7 @@ def _connect(
     resources: Resources,
     journal: Journal | None,
     observe: Observer,
+    relay: Relay,
 ) -> Chat | None:
     """The model, with what the run has spent already."""
     spent, answered = None, 0
@@ -227,6 +245,7 @@ def _connect(
             threads=resources.model_threads,
             progress=progress,
             answered=answered,
+            watch=relay,
         )
     except ModelError as error:
         if not config.llm.startswith("embedded"):

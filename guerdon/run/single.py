@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -10,12 +11,19 @@ from typing import Any, Literal
 
 from guerdon.agents.recipes import recipe_for
 from guerdon.agents.statistics import interval, share_interval
-from guerdon.agents.training import TrainingJob
+from guerdon.agents.training import Outcome, TrainingJob, Trouble, Trust
 from guerdon.checks import integer
 from guerdon.envs import Task, load_task
 from guerdon.extras import MissingExtra, require_installed
 from guerdon.faults import blame, machine_fault, machine_faults, whole_file
+from guerdon.run.trust import require_enforced
 from guerdon.types import Failure
+
+NAMES = ("sparse", "human")
+"""Rewards that are named, not written."""
+
+_DEADLINE = 7 * 24 * 3600.0
+"""Seconds that a single training may take; the user watches it."""
 
 
 def require_trainable(task: Task, algo: Literal["ppo", "sac"] | None = None) -> None:
@@ -58,12 +66,17 @@ def train_one(
     eval_episodes: int = 32,
     out: Path | str | None = None,
     progress: Callable[[float], None] | None = None,
+    trust: Trust = "language",
 ) -> dict[str, Any]:
-    """Train one agent in this process and give its true score.
+    """Train one agent and give its true score.
+
+    A reward of the language is trained in this process, one in full Python in the
+    jail, or with trust ``"none"`` in a process of its own.
 
     Args:
         task: id of a task, or ``module:object``.
         reward: ``"sparse"``, ``"human"`` or the text of a program.
+        trust: what the text may be, and where it runs; see ``TrainingJob``.
         base: what a program's terms are added to.
         algo: ``ppo``, ``sac``, or None for the task's recipe.
         steps: environment steps; rounded up to whole rollouts of the recipe.
@@ -78,7 +91,8 @@ def train_one(
 
     Raises:
         ValueError: for an unknown task, a number out of bounds or a wrong algorithm,
-            or an environment that cannot be made.
+            or an environment that cannot be made; for the jail where a layer of it is
+            missing.
         TypeError: for an argument of another type.
         MissingExtra: names the extra that is not installed.
         OSError: for a disk that is full or not to be written to, or too little memory.
@@ -91,17 +105,17 @@ def train_one(
         base=base,
         algo=algo,
         eval_episodes=eval_episodes,
+        trust="language" if reward in NAMES else trust,
     )
     one = load_task(task)
     require_trainable(one, algo)
     # Weights and result name the steps that were taken, not those asked for.
     job = replace(job, steps=recipe_for(one, algo).whole_steps(job.steps))
-    from guerdon.agents.sb3 import train
-
+    require_enforced(job.trust)
     if out is not None:
         out = Path(out)
         out.mkdir(parents=True, exist_ok=True)
-    outcome = train(job, folder=out, progress=progress)
+    outcome = _trained(job, out, progress)
     if isinstance(outcome, Failure):
         return {"task": task, "failure": asdict(outcome)}
     found = _scores(outcome.fitness, outcome.success) | {
@@ -115,6 +129,30 @@ def train_one(
         with machine_faults(out), whole_file(out / "result.json") as partial:
             partial.write_text(outcome.to_json() + "\n")
     return found
+
+
+def _trained(
+    job: TrainingJob, out: Path | None, progress: Callable[[float], None] | None
+) -> Outcome:
+    """Here, or where the job's trust says."""
+    if job.trust == "language":
+        from guerdon.agents.sb3 import train
+
+        return train(job, folder=out, progress=progress)
+    from guerdon.agents.workers import WorkerPool
+
+    with (
+        tempfile.TemporaryDirectory(prefix="guerdon-train-") as folder,
+        WorkerPool(1, _DEADLINE, out or Path(folder)) as pool,
+    ):
+        pool.submit(job)
+        while not (found := pool.poll(0.2)):
+            if progress is not None:
+                progress(pool.progress(job))
+    ((_, outcome),) = found
+    if isinstance(outcome, Trouble):
+        raise outcome.error()
+    return outcome
 
 
 def evaluate_policy(

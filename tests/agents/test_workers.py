@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from scripted_jobs import job, result_of
 
-from guerdon.agents import server
+from guerdon.agents import server, workers
 from guerdon.agents.training import Outcome, TrainingResult, Trouble
 from guerdon.agents.workers import WorkerPool
 from guerdon.types import Failure

@@ -7,10 +7,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -34,6 +35,8 @@ class Reply:
     """Close the connection without a word."""
     drip: float = 0.0
     """Seconds between the bytes of the body."""
+    act: Callable[[BinaryIO], None] | None = None
+    """Writes whatever it likes in place of an answer; then the connection closes."""
 
     def data(self) -> bytes:
         raw = isinstance(self.body, bytes)
@@ -96,6 +99,11 @@ class FakeServer:
                 if reply.drop:
                     self.close_connection = True
                     return
+                if reply.act is not None:
+                    self.close_connection = True
+                    with suppress(OSError):
+                        reply.act(self.wfile)
+                    return
                 data = reply.data()
                 head = f"HTTP/1.1 {reply.status} X\r\nContent-Length: {len(data)}\r\n"
                 head += "Content-Type: application/json\r\n"
@@ -137,8 +145,9 @@ def server() -> Iterator[FakeServer]:
 
 @pytest.fixture(autouse=True)
 def _no_keys_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "GUERDON_API_KEY", "GUERDON_API_KEY_FILE"):
+    for name in ("OPENAI_API_KEY", "GUERDON_API_KEY"):
         monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(f"{name}_FILE", raising=False)
 
 
 def ask(text: str = "hi", **kwargs: Any) -> Request:

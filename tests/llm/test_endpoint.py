@@ -384,7 +384,7 @@ def test_open_breaker_leaves_the_server_alone(server: FakeServer) -> None:
             chat.chat(ask())
     with pytest.raises(ModelError, match="left alone for another 30 s") as caught:
         chat.chat(ask())
-    assert (caught.value.kind, len(server.bodies)) == ("server", 2)
+    assert (caught.value.kind, len(server.bodies)) == ("breaker", 2)
     now[0] = 31.0
     assert chat.chat(ask()).text == "hello"
     chat.close()

@@ -15,7 +15,9 @@ LANGUAGE = "Allowed are sums, products, comparisons and the functions of a table
 
 
 def test_every_prompt_is_there() -> None:
-    assert names() == ["cross", "fresh", "mutate", "repair", "simplify", "system"]
+    assert names() == [
+        *("cross", "fresh", "full_python", "mutate", "repair", "simplify", "system")
+    ]
 
 
 def test_fields_are_filled_in() -> None:

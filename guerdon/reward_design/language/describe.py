@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from guerdon.llm.parse import quote
 from guerdon.reward_design.language.table import FUNCTIONS
 from guerdon.types import ActionSpec, Feature, Layout
 
@@ -62,10 +63,10 @@ def feature_line(feature: Feature) -> str:
         kind_words = "flag" if kind == "flag" else "number"
     details = [kind_words]
     if feature.unit:
-        details.append(feature.unit)
+        details.append(_plain(feature.unit))
     if kind == "number" and math.isfinite(feature.low) and math.isfinite(feature.high):
         details.append(f"{feature.low:g} to {feature.high:g}")
-    text = f"- {feature.name} ({', '.join(details)}): {feature.meaning}"
+    text = f"- {feature.name} ({', '.join(details)}): {_plain(feature.meaning)}"
     if feature.better is not None:
         word = "true" if feature.better == "higher" else "false"
         word = word if kind == "flag" else feature.better
@@ -73,14 +74,19 @@ def feature_line(feature: Feature) -> str:
     return text
 
 
+def _plain(text: str) -> str:
+    """Words of a task, which may come from a game, on one line of a prompt."""
+    return " ".join(quote(text, 400).split())
+
+
 def action_line(action: ActionSpec) -> str:
     """The actions in one line."""
     if action.kind == "discrete":
         if not action.names:
             return f"action: one of 0 to {action.size - 1}"
-        names = ", ".join(f"{i} {name}" for i, name in enumerate(action.names))
+        names = ", ".join(f"{i} {_plain(n)}" for i, n in enumerate(action.names))
         return f"action: one of {names}"
-    names = f" ({', '.join(action.names)})" if action.names else ""
+    names = f" ({', '.join(map(_plain, action.names))})" if action.names else ""
     bounds = ""
     if action.low and action.high:
         bounds = f", {min(action.low):g} to {max(action.high):g}"

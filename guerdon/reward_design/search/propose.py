@@ -8,8 +8,6 @@ waits for one.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -17,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from guerdon.envs.task import Task
-from guerdon.llm.client import Answer, Chat, Message, ModelError
+from guerdon.llm.client import Chat, Message, ModelError
 from guerdon.llm.client import Request as ModelRequest
-from guerdon.llm.parse import extract_code, quote
+from guerdon.llm.parse import quote
 from guerdon.llm.prompt import render
-from guerdon.reward_design.language import Rejected, Tree, parse, to_source
+from guerdon.reward_design.language import Tree, to_source
 from guerdon.reward_design.language import edit as edits
 from guerdon.reward_design.language.describe import (
     action_line,
@@ -31,13 +29,13 @@ from guerdon.reward_design.language.describe import (
 from guerdon.reward_design.language.edit import Edit, fingerprint
 from guerdon.reward_design.language.grammar import (
     MAX_TERMS_OF_GRAMMAR,
-    from_json,
     gbnf,
     json_schema,
 )
 from guerdon.reward_design.language.sample import sample
 from guerdon.reward_design.search.bank import Bank
 from guerdon.reward_design.search.candidate import PARENTS, Operator, Proposal, Trained
+from guerdon.reward_design.search.read import FullPython, plan_of, read_answer
 from guerdon.reward_design.search.screen import Screened, screen
 from guerdon.reward_design.search.search import Request
 from guerdon.types import Failure
@@ -72,8 +70,6 @@ DRAWS = 4
 UNRANKED = 0.25
 """Share of slots whose first draw is trained, whatever the screen thinks of it."""
 
-_PLAN = re.compile(r"^# ?plan\b:?(.*)", re.IGNORECASE | re.MULTILINE)
-
 TRIES = 40
 """Draws after which an operator gives up its slot."""
 
@@ -90,6 +86,8 @@ class _Draft(NamedTuple):
     tree: Tree | None = None
     screened: Screened | None = None
     """None with a tree: the program is known already."""
+    python: FullPython | None = None
+    """A reward that is no program of the language, where that is allowed."""
     failure: Failure | None = None
 
 
@@ -105,6 +103,8 @@ class Proposer:
         note: told what happened on the way.
         max_tokens: most tokens of one answer.
         temperature: of the model's sampling.
+        full_python: also take what only a reward in full Python can say. It is not
+            looked at any further here: it has no tree, no screening and no operators.
     """
 
     task: Task
@@ -114,9 +114,11 @@ class Proposer:
     note: Note = lambda kind, data: None
     max_tokens: int = 400
     temperature: float = 0.9
+    full_python: bool = False
     out_of_budget: bool = field(init=False, default=False)
     _known: dict[str, Tree] = field(init=False, default_factory=dict)
     _signatures: list[np.ndarray] = field(init=False, default_factory=list)
+    _texts: set[str] = field(init=False, default_factory=set)
 
     def propose(self, request: Request) -> Proposal:
         """A program for one slot, or why there is none."""
@@ -213,6 +215,20 @@ class Proposer:
             call_key=call_key,
         )
 
+    def _accept_python(self, request: Request, draft: _Draft) -> Proposal:
+        self._texts.add(draft.text)
+        return Proposal(
+            id=request.id,
+            round=request.round,
+            slot=request.slot,
+            operator=request.operator,
+            parents=tuple(p.id for p in request.parents),
+            source=draft.text,
+            plan=draft.plan,
+            screening={"full_python": True},
+            call_key=draft.key,
+        )
+
     def _failed(
         self,
         request: Request,
@@ -257,6 +273,8 @@ class Proposer:
             return None
         if draft.failure is not None:
             return self._failed(request, draft.failure, draft.text, draft.key)
+        if draft.python is not None and draft.python.text not in self._texts:
+            return self._accept_python(request, draft)
         if draft.tree is None or draft.screened is None:
             self.note("duplicate", {"id": request.id, "call": draft.key})
             return None
@@ -268,28 +286,34 @@ class Proposer:
         """Ask once, and read and screen the answer."""
         asked = self._request(prompt, seed)
         answer = chat.chat(asked)
-        result, text = self._read(answer)
-        draft = _Draft(text, asked.key(chat.model))
+        layout, action = self.task.layout, self.task.action
+        result, text = read_answer(answer.text, layout, action, self.full_python)
+        draft = _Draft(text, asked.key(chat.model), plan_of(answer.text))
         if isinstance(result, Failure):
             return draft._replace(failure=result)
+        if isinstance(result, FullPython):
+            return draft._replace(python=result)
         screened = self._screened(result)
         if isinstance(screened, Failure):
             return draft._replace(failure=screened)
-        plan = _plan(answer.text)
-        return draft._replace(tree=result, screened=screened, plan=plan)
+        return draft._replace(tree=result, screened=screened)
 
     def _request(self, prompt: str, seed: int) -> ModelRequest:
         layout, action = self.task.layout, self.task.action
         # Under a grammar a small model always uses all the terms that it may.
         terms = 1 + seed % MAX_TERMS_OF_GRAMMAR
-        system = render("system", language=half_page(action))
+        language = half_page(action)
+        if self.full_python:
+            language += "\n\n" + render("full_python")
+        system = render("system", language=language)
         return ModelRequest(
             messages=(Message("system", system), Message("user", prompt)),
             temperature=self.temperature,
             max_tokens=self.max_tokens,
             seed=seed % (2**31),
-            grammar=gbnf(layout, action, terms=terms),
-            schema=json_schema(layout, action),
+            # Either would keep the model within the language.
+            grammar=None if self.full_python else gbnf(layout, action, terms=terms),
+            schema=None if self.full_python else json_schema(layout, action),
         )
 
     def _features(self, rng: np.random.Generator) -> str:
@@ -298,7 +322,7 @@ class Proposer:
 
     def _prompt(self, request: Request, rng: np.random.Generator) -> str:
         shared = {
-            "task": self.task.intent,
+            "task": quote(self.task.intent),
             "actions": action_line(self.task.action),
             "features": self._features(rng),
         }
@@ -328,42 +352,11 @@ class Proposer:
             features=self._features(rng),
         )
 
-    def _read(self, answer: Answer) -> tuple[Tree | Failure, str]:
-        """The program in an answer, and the text that it was read from."""
-        layout, action = self.task.layout, self.task.action
-        text = answer.text
-        try:
-            if _is_json(text):
-                tree = from_json(text, layout, action)
-                return tree, to_source(tree)
-            code = extract_code(text)
-        except Rejected as error:
-            return error.failure, text[:4000]
-        except ModelError as error:
-            return Failure("syntax", error.message), text[:4000]
-        try:
-            return parse(code, layout, action), code
-        except Rejected as error:
-            return error.failure, code
-
 
 def _shown(parent: Trained) -> dict[str, str]:
     """A parent as a prompt shows it: printed from its tree, with its numbers."""
-    assert parent.proposal.tree is not None
+    tree, source = parent.proposal.tree, parent.proposal.source or ""
     return {
-        "program": to_source(parent.proposal.tree),
+        "program": quote(source, 3000) if tree is None else to_source(tree),
         "statistics": parent.score.statistics,
     }
-
-
-def _plan(text: str) -> str:
-    """The model's one-line plan, for people to read."""
-    if _is_json(text):
-        return quote(str(json.loads(text).get("plan", "")), 160)
-    found = _PLAN.search(text)
-    return quote(found[1].strip(), 160) if found else ""
-
-
-def _is_json(text: str) -> bool:
-    """Whether an answer is in the form of ``json_schema``."""
-    return '"terms"' in text and text.lstrip().startswith("{")

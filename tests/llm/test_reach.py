@@ -1,0 +1,114 @@
+"""Asking an endpoint whether it answers, for nothing."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from guerdon.llm.reach import reach
+
+KEY = "sk-canary-0123456789"
+
+
+class Server:
+    """Answers every GET with one status and body, and remembers what it was sent."""
+
+    def __init__(self, status: int, body: bytes, location: str = "") -> None:
+        self.seen: list[tuple[str, str]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.seen.append((self.path, self.headers.get("Authorization", "")))
+                self.send_response(status)
+                if location:
+                    self.send_header("Location", location)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.uri = f"http://127.0.0.1:{self.http.server_port}/v1#tiny"
+        self.thread = threading.Thread(target=self.http.serve_forever)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    monkeypatch.setenv("GUERDON_API_KEY", KEY)
+    servers: list[Server] = []
+
+    def start(status: int, body: bytes = b"", location: str = "") -> Server:
+        servers.append(Server(status, body, location))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def listed(*names: str) -> bytes:
+    return json.dumps({"data": [{"id": name} for name in names]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "ok", "words"),
+    [
+        (200, listed("tiny", "other"), True, "answers, and has tiny"),
+        (200, listed("other"), True, "tiny is not among the 1 models"),
+        (200, b"<html>", True, "answers"),
+        (200, b'{"data": 3}', True, "answers"),
+        (200, b"[" * 60_000, True, "answers"),
+        (404, b"", True, "lists no models"),
+        (401, KEY.encode(), False, "refuses the key"),
+        (503, b"", False, "HTTP 503"),
+    ],
+)
+def test_what_an_endpoint_says(serve, status, body, ok, words) -> None:
+    server = serve(status, body)
+    found = reach(server.uri)
+    assert found.ok is ok
+    assert words in found.detail
+    assert KEY not in found.detail
+    assert server.seen == [("/v1/models", f"Bearer {KEY}")]
+
+
+def test_a_key_does_not_follow_a_redirect(serve) -> None:
+    thief = serve(200, listed("tiny"))
+    server = serve(302, b"", thief.uri.partition("#")[0] + "/models")
+    assert reach(server.uri) == (False, "answers with HTTP 302")
+    assert thief.seen == []
+
+
+def test_nobody_answers_is_said_and_not_raised() -> None:
+    found = reach("http://127.0.0.1:9/v1#tiny")
+    assert not found.ok
+    assert "no answer" in found.detail
+
+
+def test_a_missing_key_is_said_and_nothing_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("OPENAI_API_KEY", "GUERDON_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(f"{name}_FILE", raising=False)
+    found = reach("openai:gpt-5")
+    assert not found.ok
+    assert "OPENAI_API_KEY" in found.detail
+
+
+def test_what_is_no_endpoint_is_refused() -> None:
+    with pytest.raises(ValueError, match="sampler"):
+        reach("sampler")
