@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 EXTRAS ?= all
 RUN ?= runs/demo
 JOBS ?= 2
+FUZZ_SECONDS ?= 600
 export OMP_NUM_THREADS ?= 1
 export GUERDON_QUICK ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo test check format lint types layers doctest \
-	readme examples docs bench bench-demo bench-classic test-gymnasium-1.4 clean
+	readme examples docs bench bench-demo bench-classic fuzz soak test-gymnasium-1.4 clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9.-]+:.*## ' $(MAKEFILE_LIST) | \
@@ -83,6 +84,18 @@ bench-demo: install ## the demo's search, its numbers kept (20 minutes)
 
 bench-classic: install ## searches in classic control (an hour)
 	$(BIN)/python -m benchmarks.classic_search
+
+fuzz: install-dev ## coverage-guided fuzzing of the language (10 minutes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[fuzz]'
+	mkdir -p .fuzz/new
+	$(BIN)/python -m tests.fuzz.fuzz_language .fuzz/new tests/fuzz/corpus \
+		-max_total_time=$(FUZZ_SECONDS) -max_len=4000 -timeout=5 -rss_limit_mb=2048 \
+		-artifact_prefix=.fuzz/ -verbosity=1 -print_final_stats=1
+	cp -n .fuzz/new/* tests/fuzz/corpus/
+
+soak: install-dev ## 200 struck runs and searches with failing models (20 minutes)
+	$(BIN)/python -m benchmarks.soak
 
 test-gymnasium-1.4: ## the tests with Gymnasium 1.4 instead of 1.2
 	grep -v '^gymnasium==' constraints.txt > .constraints-1.4.txt

@@ -17,6 +17,7 @@ import sysconfig
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from guerdon.jail import landlock, seccomp
@@ -130,7 +131,8 @@ def drop_capabilities() -> None:
         raise OSError(ctypes.get_errno(), "capset failed")
 
 
-def readable() -> list[str]:
+@cache
+def readable() -> tuple[str, ...]:
     """Where Python, the libraries and this package are, and three devices.
 
     Not the whole of ``sys.prefix`` or ``/usr``: people keep their projects, and the
@@ -144,7 +146,7 @@ def readable() -> list[str]:
     packages = ("site-packages", "dist-packages")
     paths |= {path for path in sys.path if Path(path).name in packages}
     paths.add(str(Path(__file__).parents[1]))
-    return sorted(path for path in paths if path not in ("", "/"))
+    return tuple(sorted(path for path in paths if path not in ("", "/")))
 
 
 def first_to_go() -> None:

@@ -65,7 +65,8 @@ def restrict(readable: Iterable[str], writable: Iterable[str]) -> None:
 def _allow(ruleset: int, path: str, rights: int) -> None:
     try:
         opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        # What cannot be reached now cannot be read later either.
         return
     try:
         if not stat.S_ISDIR(os.fstat(opened).st_mode):

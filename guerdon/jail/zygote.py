@@ -17,7 +17,6 @@ import importlib
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import struct
@@ -27,7 +26,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
-from guerdon.jail.confine import Limits, confine, die_with_parent, first_to_go
+from guerdon.jail.confine import Limits, confine, die_with_parent, first_to_go, readable
 
 MAX_MESSAGE = 1 << 17
 """Bytes of the largest request; more may not fit into a socket's buffer."""
@@ -63,6 +62,7 @@ _LOOK_MS = 1000
 class _Job(NamedTuple):
     pid: int
     scratch: str
+    files: int
 
 
 def frame(kind: bytes, body: bytes) -> bytes:
@@ -78,7 +78,8 @@ def main() -> None:
     os.close(null)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     start = json.loads(control.recv(MAX_MESSAGE))
-    # Every job needs the first; once is enough.
+    # What every job needs is looked up once.
+    readable()
     for name in ("resource", *start["preload"]):
         importlib.import_module(name)
     gc.collect()
@@ -123,7 +124,7 @@ class _Server:
             for job in self._jobs.values():
                 _kill(job.pid)
                 # The controller may not have lived to do it.
-                shutil.rmtree(job.scratch, ignore_errors=True)
+                _remove(job)
 
     def _take(self) -> bool:
         """Do what one message asks for; False when there is nobody left to ask."""
@@ -147,7 +148,7 @@ class _Server:
     def _start(self, message: dict[str, Any], line: int, pipes: list[int]) -> None:
         out, printed = pipes
         parent = os.getpid()
-        scratch = message["scratch"]
+        scratch, files = message["scratch"], message["limits"]["scratch_files"]
         try:
             pid = os.fork()
         except OSError as error:
@@ -156,24 +157,36 @@ class _Server:
             return
         if pid == 0:
             _run(message, parent, out, printed)
-        self._jobs[line] = _Job(pid, scratch)
+        self._jobs[line] = _Job(pid, scratch, files)
         self._poll.register(line, select.POLLIN)
 
     def _bury(self) -> None:
         """Tell of every job that has ended how it did."""
-        for line, (pid, _) in list(self._jobs.items()):
+        for line, job in list(self._jobs.items()):
+            pid = job.pid
             look = os.WEXITED | os.WNOHANG | os.WNOWAIT
             if os.waitid(os.P_PID, pid, look) is None:
                 continue
             # What is left in its group, while its number cannot be anyone else's.
             _kill(pid)
             _, status = os.waitpid(pid, 0)
-            with suppress(OSError):
+            try:
                 os.write(line, END.pack(True, os.waitstatus_to_exitcode(status)))
+            except OSError:
+                # Nobody is left who would do it.
+                _remove(job)
             with suppress(KeyError):
                 self._poll.unregister(line)
             del self._jobs[line]
             os.close(line)
+
+
+def _remove(job: _Job) -> None:
+    """Delete the files of a job and their folder by their names, never a tree."""
+    with suppress(OSError):
+        for place in range(job.files):
+            os.unlink(os.path.join(job.scratch, str(place)))
+        os.rmdir(job.scratch)
 
 
 def _kill(pid: int) -> None:
