@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -624,3 +625,23 @@ def test_rows_that_somebody_else_wrote_are_refused_by_name(tmp_path: Path) -> No
             journal.candidates()
         with pytest.raises(JournalError, match="deep: JSON is nested too deeply"):
             journal.meta("deep")
+
+
+@pytest.mark.parametrize("running", [False, True], ids=["alone", "beside a writer"])
+def test_tables_that_are_not_ours_to_the_letter_are_refused(
+    tmp_path: Path, running: bool
+) -> None:
+    """A view in the place of a table may never end."""
+    Journal.open_or_create(tmp_path / "run", {"task": "x"}).close()
+    path = tmp_path / "run" / "journal.sqlite"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE rounds")
+        db.execute(
+            "CREATE VIEW rounds AS WITH RECURSIVE n(idx) AS (SELECT 1 UNION ALL "
+            "SELECT idx + 1 FROM n) SELECT idx, '{}' AS summary FROM n"
+        )
+        db.commit()
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match="tables that Guerdon did not make"):
+        Journal.open(tmp_path / "run", readonly=not running)
+    assert path.read_bytes() == before

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import math
+import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -24,6 +26,20 @@ SLOTS = 64
 
 MAX_EPISODES = 1 << 30
 """Bytes of the largest file of episodes, unpacked; a bank has a few million."""
+
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '([<>|][biuf][1-8])', "
+    rb"'fortran_order': (True|False), "
+    rb"'shape': \((\d{1,12}), ?(\d{0,12})\), \} *\n",
+    re.DOTALL,
+)
+"""An array of numbers with one axis or two, as NumPy begins it."""
+
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, KeyError, ValueError),
+    *(RuntimeError, OverflowError, TypeError),
+)
+"""What Python's own reader of packed files raises."""
 
 _PER_STEP = ("action", "reward")
 _PER_EPISODE = ("length", "terminated", "truncated", "fitness", "success")
@@ -254,7 +270,7 @@ def load_episodes(path: Path, task: Task) -> tuple[Episode, ...]:
     try:
         data = _arrays(path)
         _require_agreeing(data)
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
+    except _DAMAGED as error:
         raise ValueError(f"{path}: expected recorded episodes, got {error}") from None
     if data["features"].shape[-1] != task.layout.width:
         raise ValueError(
@@ -289,8 +305,10 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     """
     if not path.is_file():
         raise ValueError("no regular file")
+    if path.stat().st_size > MAX_EPISODES:
+        raise ValueError(f"more than {MAX_EPISODES} bytes")
     data, left = {}, MAX_EPISODES
-    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+    with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
         for name in _ARRAYS:
             member = archive.getinfo(f"{name}.npy")
             plain = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -305,17 +323,16 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _array(name: str, text: bytes) -> np.ndarray:
     """One array in NumPy's format, if it is of numbers and as long as it says."""
-    stream = io.BytesIO(text)
-    if np.lib.format.read_magic(stream) != (1, 0):
-        raise ValueError(f"{name!r} in another format of NumPy")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    if dtype.kind not in "biuf" or not 1 <= len(shape) <= 2:
-        raise ValueError(f"{name!r} of type {dtype} and shape {shape}")
-    if math.prod(shape) * dtype.itemsize != len(text) - stream.tell():
+    head = _HEADER.match(text)
+    if head is None:
+        raise ValueError(f"{name!r}, which is no array of numbers")
+    dtype = np.dtype(head[1].decode())
+    shape = tuple(int(size) for size in head.groups()[2:] if size)
+    if math.prod(shape) * dtype.itemsize != len(text) - head.end():
         raise ValueError(f"{name!r} that is not as long as it says")
-    stream.seek(0)
-    found: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
-    return found
+    order: Literal["F", "C"] = "F" if head[2] == b"True" else "C"
+    flat = np.frombuffer(text, dtype, offset=head.end())
+    return np.array(flat.reshape(shape, order=order), order="C")
 
 
 def _require_agreeing(data: Mapping[str, np.ndarray]) -> None:

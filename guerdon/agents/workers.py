@@ -244,6 +244,9 @@ class WorkerPool:
         else:
             own = self._function if job.trust == "language" else LEARN
             found = self._work(job, own)
+            if own is LEARN and isinstance(found, TrainingResult):
+                # It would be the reward's own word for it.
+                found = Failure("crashed", "answer is not a claim")
         try:
             if isinstance(found, Learned):
                 found = self._work(job, JUDGE)
@@ -317,9 +320,18 @@ class WorkerPool:
                 )
             if message[:1] == b"P":
                 with self._lock:
-                    self._open[job.key] = float(message[1:])
+                    self._open[job.key] = _share(message[1:])
                 continue
             return _answer(message[1:], job)
+
+
+def _share(text: bytes) -> float:
+    """What a worker says of its progress; 0 where that is no number."""
+    try:
+        share = float(text[:16])
+    except ValueError:
+        return 0.0
+    return share if 0.0 <= share <= 1.0 else 0.0
 
 
 def _answer(text: bytes, job: TrainingJob) -> Outcome | Trouble | Learned:
@@ -328,7 +340,10 @@ def _answer(text: bytes, job: TrainingJob) -> Outcome | Trouble | Learned:
         return Learned(job.key)
     try:
         outcome = outcome_from_json(text)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (
+        *(ValueError, TypeError, KeyError, AttributeError),
+        *(RecursionError, OverflowError),
+    ) as error:
         return Failure("crashed", f"answer is not a training result: {error}")
     if isinstance(outcome, TrainingResult) and outcome.job != job.key:
         return Failure("crashed", f"answer belongs to another job, {outcome.job[:12]}")

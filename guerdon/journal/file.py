@@ -205,6 +205,7 @@ def open_untouched(
         connection = _connect(path, options)
         try:
             _check_integrity(connection, path)
+            _check_tables(connection, path)
         except BaseException:
             connection.close()
             raise
@@ -225,7 +226,13 @@ def _copy(source: Path, target: Path) -> None:
 
 def open_shared(path: Path) -> sqlite3.Connection:
     """Open to read beside a living writer, through its own ``-wal`` and ``-shm``."""
-    return _connect(path, "mode=ro")
+    connection = _connect(path, "mode=ro")
+    try:
+        _check_tables(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def open_to_write(path: Path) -> sqlite3.Connection:
@@ -236,6 +243,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         with disk_errors(path):
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+        _check_tables(connection, path)
     except BaseException:
         connection.close()
         raise
@@ -303,6 +311,26 @@ def _check_integrity(connection: sqlite3.Connection, path: Path) -> None:
     lines = [str(row[0]) for row in findings]
     if lines != ["ok"]:
         raise _refused(path, f"the file is damaged: {'; '.join(lines)[:300]}")
+
+
+def _check_tables(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse tables that are not ours to the letter.
+
+    A view in the place of a table may never end, and reading it runs somebody's SQL.
+    """
+    try:
+        found = _tables(connection)
+    except sqlite3.DatabaseError as error:
+        raise _refused(path, f"the file is damaged: {error}") from error
+    with closing(sqlite3.connect(":memory:")) as ours:
+        ours.executescript(_TABLES)
+        if found != _tables(ours):
+            raise _refused(path, "tables that Guerdon did not make")
+
+
+def _tables(connection: sqlite3.Connection) -> set[tuple[str, str, str, str | None]]:
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master"
+    return {(row[0], row[1], row[2], row[3]) for row in connection.execute(query)}
 
 
 def _refused(path: Path, what: str) -> JournalError:

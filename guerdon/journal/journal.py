@@ -266,7 +266,9 @@ class Journal:
             "SELECT coalesce(sum(prompt_tokens), 0) AS prompt, "
             "coalesce(sum(completion_tokens), 0) AS completion, sum(usd) AS usd, "
             "coalesce(sum(seconds), 0.0) AS seconds, count(*) AS n, "
-            "count(failure) AS failed FROM calls"
+            # A failure is kept as JSON, so its text begins with a quotation mark.
+            "count(failure) AS failed, count(CASE WHEN failure LIKE '\"budget: %' "
+            "OR failure LIKE '\"breaker: %' THEN 1 END) AS refused FROM calls"
         )
         return Totals(
             prompt_tokens=row["prompt"],
@@ -274,7 +276,8 @@ class Journal:
             usd=row["usd"],
             seconds=row["seconds"],
             calls_ok=row["n"] - row["failed"],
-            calls_failed=row["failed"],
+            calls_failed=row["failed"] - row["refused"],
+            calls_refused=row["refused"],
         )
 
     def _rows(self, statement: str, *values: Any) -> list[sqlite3.Row]:

@@ -138,6 +138,8 @@ class Totals:
     """What the calls of a run came to; failed calls are counted, not forgotten.
 
     ``usd`` is None when no call has a price: unknown is not free of charge.
+    ``calls_refused`` were never made: the budget was spent, or an endpoint that failed
+    too often was left alone.
     """
 
     prompt_tokens: int
@@ -146,6 +148,7 @@ class Totals:
     seconds: float
     calls_ok: int
     calls_failed: int
+    calls_refused: int = 0
 
 
 def canonical(value: Any) -> str:

@@ -64,6 +64,7 @@ def require_candidates(folder: Path, records: Iterable[CandidateRecord]) -> None
             "round": (one.round, int),
             "slot": (one.slot, int),
             "operator": (one.operator, str),
+            "parents": (one.parents, tuple),
             "source": (one.source, (str, type(None))),
             "plan": (one.plan, (str, type(None))),
             "call_key": (one.call_key, (str, type(None))),

@@ -82,7 +82,7 @@ def _load(text: str) -> tuple[Callable[..., Any], types.SimpleNamespace]:
     if "torch" in sys.modules:
         scope["torch"] = sys.modules["torch"]
     try:
-        exec(compile(text, "<reward>", "exec"), scope)
+        exec(compile(text, "<reward>", "exec", dont_inherit=True), scope)
     except Exception as error:
         raise BadReward(_blame(error)) from None
     function = scope.get("reward")
