@@ -10,26 +10,21 @@ import json
 import math
 import threading
 import time
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from guerdon.extras import require
 from guerdon.llm.budget import (
     Price,
-    believable,
     could_have,
-    count_tokens,
     prompt_size,
 )
 from guerdon.llm.client import Answer, Message, ModelError, Request, nearest
+from guerdon.llm.reply import ADDED, count, cut, retry_after, usage_of
 from guerdon.llm.secret import Secret, silence
 from guerdon.llm.wire import Deadline, http_client
 
 PROBE = 'root ::= "ok"'
-
-_ADDED = 4096
-"""Most tokens that a server adds to a prompt: its template and its instructions."""
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -108,19 +103,19 @@ class Endpoint:
                     self._grammar = self._knows_grammar()
         begin = time.monotonic()
         text, usage, finish = self._ask(request, begin + self._timeout)
-        prompt, completion, estimated = _count(usage, request, text)
+        prompt, completion, estimated = count(usage, request, text)
         with self._lock:
             extra, self._overhead = self._overhead, (0, 0)
         prompt, completion = prompt + extra[0], completion + extra[1]
         if not text.strip():
-            cut = finish == "length"
+            full = finish == "length"
             raise ModelError(
                 f"{self._name} spent all {request.max_tokens} tokens before the first "
                 "word of its answer; raise max_tokens"
-                if cut
+                if full
                 else f"{self._name} gave an empty answer (finish reason {finish!r})",
                 "empty",
-                retryable=not cut,
+                retryable=not full,
                 prompt_tokens=prompt,
                 completion_tokens=completion,
             )
@@ -171,13 +166,14 @@ class Endpoint:
             text, usage, _ = self._send(arguments, time.monotonic() + self._timeout)
         except _Refused:
             return False
-        prompt, completion = _usage(usage, asked, text, (_ADDED, 64)) or (16, 2)
+        prompt, completion = usage_of(usage, asked, text, (ADDED, 64)) or (16, 2)
         with self._lock:
             self._overhead = (prompt, completion)
         return text.strip() == "ok"
 
     def _ask(self, request: Request, deadline: float) -> tuple[str, Any, str]:
         """Send a request, leaving out what the server turns out not to take."""
+        had_schema = self._schema
         while True:
             arguments = self._arguments(request)
             try:
@@ -186,6 +182,8 @@ class Endpoint:
                 failure = refusal.failure
                 learnt = self._learn(refusal.detail, arguments)
             if not learnt:
+                # Without the schema it was refused as well, so that was not why.
+                self._schema = had_schema
                 raise failure
 
     def _arguments(self, request: Request) -> dict[str, Any]:
@@ -238,7 +236,7 @@ class Endpoint:
         """
         client = self._connection()
         failure: Exception
-        cut = False
+        broken = False
         with Deadline(deadline) as call:
             self._calls.deadline = call
             try:
@@ -255,8 +253,8 @@ class Endpoint:
                 translated = self._translate(error, call)
                 if translated is None:
                     raise
-                failure, cut = translated, call.answering
-        if isinstance(failure, ModelError) and _may_have_cost(failure, call, cut):
+                failure, broken = translated, call.answering
+        if isinstance(failure, ModelError) and _may_have_cost(failure, call, broken):
             prompt = [Message(**m) for m in arguments["messages"]]
             failure.prompt_tokens = prompt_size(Request(tuple(prompt)))
             failure.completion_tokens = arguments[self._limit]
@@ -287,7 +285,7 @@ class Endpoint:
 
     def _shown(self, foreign: object) -> str:
         """Foreign words for a message: without our key, even half of it, and short."""
-        return _cut(self._key.scrub(str(foreign)))
+        return cut(self._key.scrub(str(foreign)))
 
     def _malformed(self, what: str) -> ModelError:
         return ModelError(
@@ -332,7 +330,7 @@ class Endpoint:
                 "rate_limit",
                 # An account without credit stays without it.
                 retryable="insufficient_quota" not in str(error.code or error.body),
-                retry_after=_retry_after(error.response.headers),
+                retry_after=retry_after(error.response.headers),
             )
         if status == 404:
             return ModelError(message + self._suggestion(), "server")
@@ -342,7 +340,7 @@ class Endpoint:
             message,
             "server",
             retryable=status >= 500 or status in (408, 409, 425),
-            retry_after=_retry_after(error.response.headers),
+            retry_after=retry_after(error.response.headers),
         )
 
     def _suggestion(self) -> str:
@@ -368,61 +366,11 @@ class _Refused(Exception):
         self.detail = detail
 
 
-def _may_have_cost(failure: ModelError, call: Deadline, cut: bool) -> bool:
+def _may_have_cost(failure: ModelError, call: Deadline, broken: bool) -> bool:
     """Whether a server may want money for a call that gave us nothing.
 
     It may where it had read the question and did not refuse it.
     """
     if failure.kind == "timeout":
         return call.connected
-    return cut or (failure.kind == "malformed" and call.answering)
-
-
-def _cut(text: str, limit: int = 300) -> str:
-    """Foreign text on one line of bounded length."""
-    flat = "".join(c if c.isprintable() else " " for c in text[: limit + 1])
-    return flat if len(flat) <= limit else flat[:limit] + "…"
-
-
-def _usage(
-    usage: object, prompt: str, text: str, most: tuple[int, int]
-) -> tuple[int, int] | None:
-    """Reported tokens of prompt and completion, if they can be true of these texts."""
-    if not isinstance(usage, dict):
-        return None
-    counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
-    if all(map(believable, counts, (prompt, text), most)):
-        return counts  # type: ignore[return-value]
-    return None
-
-
-def _count(usage: object, request: Request, text: str) -> tuple[int, int, bool]:
-    """Tokens of prompt and completion, and whether we had to guess them."""
-    prompt = "".join(message.content for message in request.messages)
-    # A schema, and instructions that the server adds, count as prompt.
-    sent = json.dumps(request.as_json())
-    most = (len(sent.encode()) + _ADDED, max(request.max_tokens, len(text.encode())))
-    reported = _usage(usage, prompt, text, most)
-    if reported is not None:
-        return (*reported, False)
-    return prompt_size(request), count_tokens(text), True
-
-
-def _retry_after(headers: Any) -> float | None:
-    """Seconds that the server asks to wait: a number, or until a date."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if value is None:
-            continue
-        try:
-            seconds = float(value) * unit
-        except ValueError:
-            try:
-                then = parsedate_to_datetime(value).timestamp()
-                seconds = max(0.0, then - time.time())
-            except (ValueError, TypeError, OverflowError):
-                continue
-        # Less than nothing is no time to come back.
-        if seconds >= 0.0:
-            return seconds
-    return None
+    return broken or (failure.kind == "malformed" and call.answering)

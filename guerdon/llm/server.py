@@ -59,6 +59,7 @@ def _serve(settings: dict[str, Any]) -> Any:
     params.cpuparams.n_threads = settings["threads"]
     params.cpuparams_batch.n_threads = settings["threads"]
     params.api_keys = [settings["key"]]
+    params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.ui = False
     params.offline = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -61,6 +62,13 @@ def error(status: int, message: str = "no", **headers: str) -> Reply:
     """A refusal as servers send it."""
     names = {k.replace("_", "-"): v for k, v in headers.items()}
     return Reply({"error": {"message": message}}, status, names)
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A client that hangs up is no news; an error in a test's own server is.
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class FakeServer:
@@ -121,7 +129,7 @@ class FakeServer:
                     # The client gave up, which some tests are about.
                     self.close_connection = True
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http = _Server(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
         self.thread = threading.Thread(target=self.http.serve_forever, args=(0.02,))
         self.thread.start()

@@ -154,6 +154,7 @@ def test_openai_key_is_not_for_other_servers(monkeypatch: pytest.MonkeyPatch) ->
 def test_key_comes_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "key"
     file.write_text("sk-file\n")
+    file.chmod(0o600)
     monkeypatch.setenv("GUERDON_API_KEY_FILE", str(file))
     chat: Any = connect("https://example.org/v1#m")
     assert chat._chat._key.reveal() == "sk-file"

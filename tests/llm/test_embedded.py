@@ -15,6 +15,7 @@ import pytest
 from guerdon.llm import embedded as room
 from guerdon.llm.client import ModelError
 from guerdon.llm.embedded import Embedded, main, open_embedded
+from guerdon.llm.retry import Breaker, Retrying
 from guerdon.llm.weights import MODELS
 
 from .conftest import ROOT, ask, gone
@@ -38,6 +39,11 @@ class Handler(BaseHTTPRequestHandler):
         asked = body["messages"][0]["content"]
         if asked == "crash" or asked == "crash once" and not os.path.exists(once):
             open(once, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if asked == "half" and not os.path.exists(once):
+            open(once, "w").close()
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{")
+            self.wfile.flush()
             os.kill(os.getpid(), signal.SIGKILL)
         if asked == "hang":
             time.sleep(30)
@@ -121,6 +127,27 @@ def test_server_killed_between_calls_is_started_again(make: Make) -> None:
     os.kill(chat.pid, signal.SIGKILL)
     assert chat.chat(ask()).tokens == 102
     assert chat.starts == 2
+
+
+def test_server_killed_in_the_middle_of_its_answer_is_asked_again(make: Make) -> None:
+    chat = make()
+    answer = chat.chat(ask("half"))
+    assert answer.tokens == 102
+    assert json.loads(answer.text)["right"] is True
+    assert chat.starts == 2
+
+
+def test_a_server_that_always_dies_is_left_alone_after_ten_starts(make: Make) -> None:
+    embedded = make()
+    chat = Retrying(embedded, attempts=2, breaker=Breaker(limit=5))
+    kinds = []
+    for _ in range(8):
+        with pytest.raises(ModelError) as caught:
+            chat.chat(ask("crash"))
+        kinds.append(caught.value.kind)
+    assert kinds == ["server"] * 5 + ["breaker"] * 3
+    assert embedded.starts == 10
+    assert embedded.pid is None
 
 
 def test_request_that_kills_the_server_twice_is_an_error(make: Make) -> None:

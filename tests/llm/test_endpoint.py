@@ -271,6 +271,24 @@ def test_server_that_knows_neither_gets_plain_text(
     ]
 
 
+def test_a_request_that_is_refused_for_another_reason_costs_no_schema(
+    server: FakeServer, endpoint: Endpoint
+) -> None:
+    request = ask(grammar='root ::= "yes"', schema={"type": "object"})
+    endpoint.chat(request)
+    server.script = [error(400, "prompt too long"), error(400, "prompt too long")]
+    with pytest.raises(ModelError, match="prompt too long"):
+        endpoint.chat(request)
+    endpoint.chat(request)
+    assert ["response_format" in b for b in server.bodies] == [
+        False,  # the question about grammars
+        True,
+        True,
+        False,
+        True,
+    ]
+
+
 def test_dead_server_leaves_the_grammar_question_open(
     server: FakeServer, endpoint: Endpoint
 ) -> None:

@@ -4,9 +4,11 @@ from pathlib import Path
 import pytest
 
 from guerdon.journal import Journal
+from guerdon.llm.budget import Budget, Cost, Metered
 from guerdon.llm.cache import Cached
 from guerdon.llm.client import Answer, Message, ModelError, Request
-from guerdon.llm.journaled import Journaled
+from guerdon.llm.journaled import AGAIN, Journaled, Relay
+from guerdon.llm.retry import Retrying
 
 from .conftest import Fake, ask
 
@@ -103,3 +105,66 @@ def test_an_answer_from_a_shared_cache_costs_the_run_nothing(tmp_path: Path) -> 
             answer = Journaled(chat, journal, shared_cache=True).chat(request)
             assert answer.text == "hi"
             assert journal.totals().prompt_tokens == paid
+
+
+def test_every_call_that_is_repeated_is_recorded_with_what_it_cost(
+    journal: Journal,
+) -> None:
+    empty = ModelError("empty", "empty", retryable=True, prompt_tokens=11)
+    relay = Relay()
+    fake = Fake(empty, empty, "text")
+    budget = Budget(1000)
+    inside = Retrying(Metered(fake, budget, None), sleep=lambda _: None, watch=relay)
+    chat = Journaled(inside, journal, relay=relay)
+    assert chat.chat(ask("hi")).text == "text"
+    assert [call.failure for call in journal.calls()] == [
+        f"{AGAIN}empty: empty",
+        f"{AGAIN}empty: empty",
+        None,
+    ]
+    totals = journal.totals()
+    assert (totals.calls_ok, totals.calls_failed, totals.calls_refused) == (1, 2, 0)
+    # A resumed run begins with all that was spent.
+    assert budget.spent == Cost(11 + 11 + 7, 0.0)
+    assert totals.prompt_tokens + totals.completion_tokens == 11 + 11 + 7
+
+
+def test_a_run_that_ended_between_two_attempts_asks_anew(journal: Journal) -> None:
+    relay = Relay()
+    Journaled(Fake(), journal, relay=relay)
+    busy = ModelError("busy", "rate_limit", retryable=True)
+    relay.again(ask("hi"), busy, 0.1)
+    assert Journaled(Fake("text"), journal).chat(ask("hi")).text == "text"
+
+
+def test_calls_that_were_never_made_are_counted_apart(journal: Journal) -> None:
+    fake = Fake(
+        ModelError("spent", "budget"),
+        ModelError("left alone", "breaker"),
+        ModelError("no", "auth"),
+    )
+    chat = Journaled(fake, journal)
+    for seed in range(3):
+        with pytest.raises(ModelError):
+            chat.chat(ask("hi", seed=seed))
+    totals = journal.totals()
+    assert (totals.calls_failed, totals.calls_refused) == (1, 2)
+    with pytest.raises(ModelError) as caught:
+        Journaled(Fake(), journal).chat(ask("hi", seed=1))
+    assert caught.value.kind == "breaker"
+
+
+def test_an_endpoint_that_is_left_alone_and_answers_again_is_noted(
+    journal: Journal,
+) -> None:
+    relay, notes = Relay(), []
+    relay.breaker(True, "nobody is there yet")
+    chat = Journaled(Fake(), journal, note=lambda *n: notes.append(n), relay=relay)
+    relay.breaker(True, "dead")
+    relay.breaker(False, "")
+    chat.close()
+    relay.breaker(True, "closed")
+    assert notes == [
+        ("model_down", {"reason": "dead"}),
+        ("model_up", {"reason": ""}),
+    ]

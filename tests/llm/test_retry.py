@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from guerdon.llm.client import ModelError
+from guerdon.llm.client import ModelError, Request
 from guerdon.llm.retry import Breaker, Retrying
 
 from .conftest import Fake, ask
@@ -50,6 +50,50 @@ def test_server_that_wants_too_long_a_wait_is_given_up() -> None:
     fake = Fake(passing(3600.0), "never")
     with pytest.raises(ModelError, match="busy"):
         Retrying(fake, max_delay=60.0, sleep=lambda _: None).chat(ask())
+
+
+def test_a_server_that_wants_no_wait_is_not_hammered() -> None:
+    waits: list[float] = []
+    fake = Fake(passing(0.0), passing(0.0), "ok")
+    Retrying(fake, base_delay=1.0, sleep=waits.append).chat(ask())
+    assert [0.5 <= wait <= whole for wait, whole in zip(waits, (1, 2), strict=True)]
+
+
+class Watching:
+    def __init__(self) -> None:
+        self.seen: list[tuple[object, ...]] = []
+
+    def again(self, request: Request, error: ModelError, seconds: float) -> None:
+        assert seconds >= 0
+        self.seen.append(("again", request, error.message))
+
+    def breaker(self, is_open: bool, reason: str) -> None:
+        self.seen.append(("breaker", is_open, reason))
+
+
+def test_the_watch_is_told_of_repeated_calls_and_of_the_breaker_once_each() -> None:
+    dead = ModelError("dead", "auth")
+    fake = Fake(passing(), "ok", dead, dead, dead, "ok")
+    now = [0.0]
+    watch = Watching()
+    chat = Retrying(
+        fake,
+        breaker=Breaker(2, 10.0, lambda: now[0]),
+        sleep=lambda _: None,
+        watch=watch,
+    )
+    assert chat.chat(ask()).text == "ok"
+    for seconds in (0.0, 1.0, 20.0):
+        now[0] = seconds
+        with pytest.raises(ModelError, match="dead"):
+            chat.chat(ask())
+    now[0] = 40.0
+    assert chat.chat(ask()).text == "ok"
+    assert watch.seen == [
+        ("again", ask(), "busy"),
+        ("breaker", True, "auth: dead"),
+        ("breaker", False, ""),
+    ]
 
 
 def test_breaker_opens_after_failures_in_a_row_only() -> None:

@@ -68,6 +68,7 @@ def test_settings_reach_the_library_and_its_banner_does_not_reach_us(
     assert params.api_keys == ["k"]
     assert params.n_ctx == 512
     assert params.cpuparams == params.cpuparams_batch == {"n_threads": 2}
+    assert params.hostnames == ["127.0.0.1"]
     # A port of the system's choice, no page, no download, no memory of old prompts.
     assert (params.port, params.ui, params.offline, params.cache_ram_mib) == (
         0,
@@ -75,6 +76,22 @@ def test_settings_reach_the_library_and_its_banner_does_not_reach_us(
         True,
         0,
     )
+
+
+def test_every_setting_is_one_of_the_library_itself() -> None:
+    code = f"""
+import json, xllamacpp
+from guerdon.llm.server import _serve
+xllamacpp.Server = lambda params: params
+p = _serve({SETTINGS!r})
+print(json.dumps([p.model.path, p.n_ctx, p.cpuparams.n_threads, p.api_keys,
+                  p.hostnames, p.port, p.offline, p.ui]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, cwd=ROOT, check=True
+    )
+    expected = ["/m.gguf", 512, 2, ["k"], ["127.0.0.1"], 0, True, False]
+    assert json.loads(done.stdout) == expected
 
 
 def test_server_ends_with_its_input(child: Child) -> None:

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -12,6 +18,8 @@ import pytest
 from guerdon.llm import weights as room
 from guerdon.llm.client import ModelError
 from guerdon.llm.weights import MODELS, Parts, Weights, locate, model_folder
+
+from .conftest import ROOT
 
 COUNT = 11
 PIECES = [bytes([i]) * (50 + i) for i in range(1, COUNT + 1)]
@@ -194,7 +202,7 @@ def test_cache_of_the_hub_is_used_in_place(tmp_path: Path) -> None:
 class Hub:
     """Serves one file, with or without ranges."""
 
-    def __init__(self, data: bytes, *, ranges: bool = True) -> None:
+    def __init__(self, data: bytes, *, ranges: bool = True, pause: float = 0.0) -> None:
         self.asked: list[tuple[str, str | None]] = []
         outer = self
 
@@ -211,7 +219,11 @@ class Hub:
                     status = "206 Partial Content"
                 body = data[start:]
                 head = f"HTTP/1.0 {status}\r\nContent-Length: {len(body)}\r\n\r\n"
-                self.wfile.write(head.encode() + body)
+                with suppress(OSError):
+                    self.wfile.write(head.encode())
+                    for place in range(0, len(body), 1 << 18):
+                        self.wfile.write(body[place : place + (1 << 18)])
+                        time.sleep(pause)
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.thread = threading.Thread(target=self.http.serve_forever, args=(0.02,))
@@ -271,6 +283,48 @@ def test_short_download_is_kept_for_the_next_try(tmp_path: Path, hub: Hub) -> No
     with pytest.raises(ModelError, match=f"ended after 200 of {TOY.size} bytes"):
         get(tmp_path, index, hub=hub.url)
     assert (tmp_path / "toy.gguf.partial").read_bytes() == WHOLE[:200]
+
+
+LARGE = bytes(range(256)) * (20 << 10)
+
+
+@pytest.mark.parametrize("hub", [{"data": LARGE, "pause": 0.05}], indirect=True)
+def test_a_download_that_was_killed_goes_on_and_says_how_far_it_is(
+    tmp_path: Path, hub: Hub
+) -> None:
+    sha = hashlib.sha256(LARGE).hexdigest()
+    large = replace(TOY, sha256=sha, size=len(LARGE))
+    code = (
+        "import sys; from pathlib import Path; from dataclasses import replace;"
+        "from tests.llm.test_weights import TOY, locate;"
+        f"toy = replace(TOY, sha256={sha!r}, size={len(LARGE)});"
+        f"locate('toy', folder=Path({str(tmp_path)!r}), models={{'toy': toy}},"
+        f" hub={hub.url!r}, progress=lambda done, _: print(done, flush=True))"
+    )
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    fetching = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, env=env, cwd=ROOT
+    )
+    assert fetching.stdout is not None
+    fetching.stdout.readline()
+    fetching.kill()
+    fetching.wait()
+    fetching.stdout.close()
+    # Nothing is there under the name of the whole.
+    assert not (tmp_path / "toy.gguf").exists()
+    here = (tmp_path / "toy.gguf.partial").stat().st_size
+    assert 0 < here < len(LARGE)
+    seen: list[tuple[int, int]] = []
+    path = locate(
+        "toy",
+        folder=tmp_path,
+        models={"toy": large},
+        hub=hub.url,
+        progress=lambda *now: seen.append(now),
+    )
+    assert path.read_bytes() == LARGE
+    assert hub.asked[-1][1] == f"bytes={here}-"
+    assert here < seen[0][0] <= seen[-1][0] == len(LARGE)
 
 
 def test_failure_says_everything_that_was_tried(tmp_path: Path) -> None:
