@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from guerdon.agents.training import TrainingJob, Trouble
 from guerdon.extras import MissingExtra
 from guerdon.journal import Journal, JournalError, TrainingRecord
 from guerdon.run import Resources, evaluate_policy, run_search, train_one
@@ -341,3 +342,25 @@ def test_a_damaged_bank_is_named(tmp_path: Path) -> None:
     (tmp_path / "bank.npz").write_bytes(b"half")
     with pytest.raises(ValueError, match=r"bank\.npz: expected recorded episodes"):
         run_search(SMALL, tmp_path, FAKE)
+
+
+def test_a_holdout_training_that_was_killed_twice_is_not_held_against_anybody() -> None:
+    """Its gap could never be filled: the run stops and goes on another time."""
+    from guerdon.run.loop import Loop
+
+    loop = Loop.__new__(Loop)
+    job = TrainingJob("guerdon/CartPole-v1", "sparse", 100, 0)
+    killed = Failure("crashed", "worker died: killed by SIGKILL\nthe first")
+    raised = Failure("crashed", "ValueError: no (task.py:3, step)")
+    loop.open = {job.key: ("sparse", "holdout", job)}
+    found = loop._struck(job, killed)
+    assert isinstance(found, Trouble)
+    assert "run the same command again" in found.text
+    assert loop._struck(job, raised) is raised
+    loop.open = {job.key: ("r1-c01", "search", job)}
+    assert loop._struck(job, killed) is killed
+
+
+def test_more_workers_than_a_system_starts_are_refused() -> None:
+    with pytest.raises(ValueError, match="workers: expected at most 1024"):
+        Resources(workers=100_000)

@@ -128,7 +128,7 @@ def check_page(found: Mapping[str, Any]) -> None:
         soft_wrap=True,
     )
     console.print(
-        f"most that a failed episode collects: {farming} (solving pays about 1)",
+        f"most that a failed episode collects: {farming}",
         soft_wrap=True,
     )
 

@@ -57,7 +57,7 @@ def introspect(env: gym.Env[Any, Any], steps: int, seed: int) -> tuple[Layout, R
         )
     seen = np.concatenate(
         [
-            np.array(rows, dtype=np.float64).reshape(-1, width),
+            np.array(rows, dtype=np.float64).reshape(len(rows), width),
             np.array(list(columns.values()), dtype=np.float64).reshape(-1, len(rows)).T,
         ],
         axis=1,

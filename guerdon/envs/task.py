@@ -113,6 +113,10 @@ class Task:
         for name in ("horizon", "budget"):
             integer(f"{whose}: {name}", getattr(self, name), least=1)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Task:
+        """Itself: a task never changes, and some of its parts cannot be copied."""
+        return self
+
     def make(self, **kwargs: Any) -> TaskEnv:
         """One environment of this task; keywords go to the raw environment."""
         with part_of_task(f"task {self.id}: making its environment failed"):

@@ -34,6 +34,9 @@ TRAININGS = "trainings"
 BANK = "bank.npz"
 """Episodes that the screen begins with, inside the run folder."""
 
+MOST_WORKERS = 1024
+"""More are a slip of the hand, and no system starts their threads."""
+
 _COUNTS = (
     *("candidates", "rounds", "steps", "seeds", "search_seeds"),
     *("finalists", "final_seeds", "eval_episodes", "seed"),
@@ -169,7 +172,8 @@ class Resources:
 
     def __post_init__(self) -> None:
         for name in ("workers", "model_threads"):
-            object.__setattr__(self, name, integer(name, getattr(self, name), 1))
+            number = integer(name, getattr(self, name), 1, MOST_WORKERS)
+            object.__setattr__(self, name, number)
         if self.budget_tokens is not None:
             tokens = integer("budget_tokens", self.budget_tokens)
             object.__setattr__(self, "budget_tokens", tokens)

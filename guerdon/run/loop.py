@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from guerdon.agents.evaluate import load_episodes, save_episodes
 from guerdon.agents.training import Outcome, TrainingJob, Trouble
 from guerdon.agents.workers import WorkerPool
 from guerdon.envs import Task
+from guerdon.faults import AGAIN
 from guerdon.journal import (
     CandidateRecord,
     Journal,
@@ -42,6 +44,9 @@ from guerdon.run.config import (
 )
 from guerdon.run.crashes import ALIKE, NothingTrains, crashed, way
 from guerdon.types import Episode, Failure
+
+STRUCK = "worker died: killed by"
+"""How the reason begins of a training that a signal ended."""
 
 GLANCE = 0.2
 """Seconds between two looks at the workers while a model writes."""
@@ -265,6 +270,7 @@ class Loop:
         while True:
             trouble: Trouble | None = None
             for job, outcome in self.pool.poll(0.5 if wait else 0.0):
+                outcome = self._struck(job, outcome)
                 if isinstance(outcome, Trouble):
                     del self.open[job.key]
                     trouble = trouble or outcome
@@ -278,6 +284,25 @@ class Loop:
             self.observe("training", {"open": len(self.open), "shares": shares})
             if not (wait and self.open):
                 return
+
+    def _struck(
+        self, job: TrainingJob, outcome: Outcome | Trouble
+    ) -> Outcome | Trouble:
+        """A holdout training that was killed twice is the machine's trouble.
+
+        All its rewards have been trained before, so the result would have a gap that
+        no later run could fill.
+        """
+        purpose = self.open[job.key][1]
+        if (
+            purpose == "holdout"
+            and isinstance(outcome, Failure)
+            and outcome.reason.startswith(STRUCK)
+        ):
+            first = outcome.reason.partition("\n")[0]
+            text = f"a training of the holdout was killed twice ({first}); {AGAIN}"
+            return Trouble(errno.EAGAIN, text)
+        return outcome
 
     def _finished(self, job: TrainingJob, outcome: Outcome) -> None:
         candidate, purpose, _ = self.open.pop(job.key)

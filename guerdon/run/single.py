@@ -16,14 +16,12 @@ from guerdon.checks import integer
 from guerdon.envs import Task, load_task
 from guerdon.extras import MissingExtra, require_installed
 from guerdon.faults import blame, machine_fault, machine_faults, whole_file
+from guerdon.run.config import Resources
 from guerdon.run.trust import require_enforced
 from guerdon.types import Failure
 
 NAMES = ("sparse", "human")
 """Rewards that are named, not written."""
-
-_DEADLINE = 7 * 24 * 3600.0
-"""Seconds that a single training may take; the user watches it."""
 
 
 def require_trainable(task: Task, algo: Literal["ppo", "sac"] | None = None) -> None:
@@ -50,8 +48,9 @@ def _users_code(what: str) -> Iterator[None]:
     except MissingExtra:
         raise
     except Exception as error:
-        if machine_fault(error, None) is not None:
-            raise
+        fault = machine_fault(error, None)
+        if fault is not None:
+            raise fault from error
         raise ValueError(f"{what}: {blame(error)}") from error
 
 
@@ -143,7 +142,7 @@ def _trained(
 
     with (
         tempfile.TemporaryDirectory(prefix="guerdon-train-") as folder,
-        WorkerPool(1, _DEADLINE, out or Path(folder)) as pool,
+        WorkerPool(1, Resources().deadline(job.steps), out or Path(folder)) as pool,
     ):
         pool.submit(job)
         while not (found := pool.poll(0.2)):

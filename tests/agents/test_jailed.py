@@ -304,3 +304,26 @@ def test_headers_of_weights_may_say_what_they_like(data: bytes, tmp_path: Path) 
     assert isinstance(found, Failure)
     assert "what came out of the jail" in found.reason
     assert list(tmp_path.iterdir()) == []
+
+
+@linux
+def test_a_grid_is_learned_in_the_jail_where_nothing_compiles_itself(
+    pool: WorkerPool,
+) -> None:
+    text = "def reward(p, a, n, w):\n    return {'x': 0.01 * np.sort(n.agent_x)}"
+    one = TrainingJob("guerdon/Empty-8x8-v0", text, 64, 0, trust="jail")
+    found = run(pool, one)
+    assert isinstance(found, TrainingResult), found
+
+
+def test_both_ways_to_read_a_grid_are_the_same_layer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from guerdon.agents import encoders
+
+    columns = torch.tensor([[0, 3, 5], [1, 4, 6]])
+    weight = torch.randn(7, 4, dtype=torch.float64)
+    gathered = encoders._gather_sum(columns, weight)
+    monkeypatch.setattr(encoders, "is_confined", lambda: True)
+    multiplied = encoders._gather_sum(columns, weight)
+    torch.testing.assert_close(gathered, multiplied)

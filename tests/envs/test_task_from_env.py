@@ -270,3 +270,30 @@ def test_an_action_space_that_no_reward_can_see_is_refused() -> None:
 
     with pytest.raises(TypeError, match="action space MultiDiscrete"):
         guerdon.task_from_env(maker, text="x", fitness="return", horizon=9)
+
+
+class Pictures(gym.Env[Any, Any]):
+    """Sees pixels, which are no features, and tells of itself in ``info``."""
+
+    observation_space = gym.spaces.Box(0, 255, (64, 64, 3), np.uint8)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros((64, 64, 3), np.uint8), {"x": 0.0}
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        obs = np.zeros((64, 64, 3), np.uint8)
+        return obs, 0.0, self.t >= 5, False, {"x": float(self.t)}
+
+
+def test_numbers_in_info_are_features_where_all_else_is_pixels() -> None:
+    task = guerdon.task_from_env(
+        Pictures, text="Count.", fitness=lambda e: 0.0, horizon=9, probe_steps=50
+    )
+    assert [feature.name for feature in task.layout] == ["x"]
+    env = task.make()
+    env.reset(seed=0)
+    assert env.step(0)[-1]["features"].tolist() == [1.0]

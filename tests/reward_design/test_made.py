@@ -8,7 +8,7 @@ import pickle
 import gymnasium as gym
 import numpy as np
 import pytest
-from stable_baselines3.common.vec_env import SubprocVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from guerdon.envs import load_task
 from guerdon.reward_design.adapters.gym import RewardWrapper
@@ -154,6 +154,17 @@ def test_a_wrapper_copied_in_the_middle_of_an_episode_goes_on_alike():
     env.step(0)
     other = copy.deepcopy(env)
     assert episode(other) == episode(env)
+
+
+def test_environments_of_sb3_copied_in_the_middle_go_on_alike():
+    design = reward_for(CARTPOLE, TEXT)
+    venv = RewardVecEnv(DummyVecEnv([CARTPOLE.make]), design)
+    venv.seed(2)
+    venv.reset()
+    venv.step(np.array([1]))
+    other = copy.deepcopy(venv)
+    for action in np.random.default_rng(0).integers(0, 2, (30, 1)):
+        assert venv.step(action)[1].tolist() == other.step(action)[1].tolist()
 
 
 def test_a_wrapper_sent_to_other_processes_pays_there_what_it_pays_here():

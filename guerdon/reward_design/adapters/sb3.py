@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,14 @@ class RewardVecEnv(VecEnvWrapper):
         self._stream = RewardStream(program, found, venv.num_envs, discount)
         self._shape = (venv.num_envs, found.layout.width)
         self._actions: np.ndarray = np.zeros(venv.num_envs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but SB3's list of the class's members, which cannot be copied."""
+        return {k: v for k, v in self.__dict__.items() if k != "class_attributes"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.class_attributes = dict(inspect.getmembers(type(self)))
 
     def reset(self) -> Any:
         """Start an episode everywhere."""
