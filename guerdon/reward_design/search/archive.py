@@ -11,7 +11,7 @@ from guerdon.reward_design.search.candidate import Score, Trained
 
 @dataclass
 class Archive:
-    """All trained candidates, best first."""
+    """All trained candidates, best first; those that lost a race come last."""
 
     members: list[Trained] = field(default_factory=list)
 
@@ -45,7 +45,10 @@ class Archive:
 
     @property
     def best(self) -> Trained | None:
-        """The candidate with the best mean true score; the earlier one of equals."""
+        """The candidate with the best mean true score; the earlier one of equals.
+
+        One that was trained to the end comes before one that was not.
+        """
         return self.members[0] if self.members else None
 
     def parents(self, count: int, rng: np.random.Generator) -> list[Trained]:
@@ -63,4 +66,11 @@ class Archive:
         return chosen
 
     def _sort(self) -> None:
-        self.members.sort(key=lambda m: (-m.score.mean, m.proposal.round, m.id))
+        self.members.sort(
+            key=lambda m: (
+                not m.score.complete,
+                -m.score.mean,
+                m.proposal.round,
+                m.id,
+            )
+        )

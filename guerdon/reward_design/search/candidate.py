@@ -73,12 +73,15 @@ class Score:
         success: success rate of each training, by seed.
         statistics: text on how its terms behaved, for the next prompt.
         shares: share of every term in the designed return, by name.
+        complete: whether it was trained for the whole budget; one that lost its race
+            was not, and cannot be chosen.
     """
 
     fitness: Mapping[int, float]
     success: Mapping[int, float]
     statistics: str = ""
     shares: Mapping[str, float] = field(default_factory=dict)
+    complete: bool = True
 
     @property
     def mean(self) -> float:
@@ -97,6 +100,7 @@ class Score:
             {**self.success, **other.success},
             self.statistics,
             self.shares,
+            self.complete and other.complete,
         )
 
 

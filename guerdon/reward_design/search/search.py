@@ -194,10 +194,14 @@ class Search:
     # --- choosing the winner --------------------------------------------------
 
     def finalists(self) -> list[Trained]:
-        """The best candidates, best first; they stay the same once seeds are asked."""
+        """The best candidates, best first; they stay the same once seeds are asked.
+
+        Only one that was trained to the end can be chosen.
+        """
         if self._finalists:
             return [m for m in self.archive.members if m.id in self._finalists]
-        return self.archive.members[: self.config.finalists]
+        complete = [m for m in self.archive.members if m.score.complete]
+        return complete[: self.config.finalists]
 
     def ask_seeds(self, added: int) -> list[SeedRequest]:
         """One more seed for every finalist, or none when one of them is clearly best.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from guerdon.reward_design.search import Proposal, Request, Score, Search, SearchConfig
@@ -332,6 +333,26 @@ def test_the_best_without_reflection_is_the_best_that_had_no_parent() -> None:
     assert fresh is not None
     without = [m for m in search.archive.members if not m.proposal.parents]
     assert fresh.score.mean == max(m.score.mean for m in without)
+
+
+def test_a_candidate_that_lost_its_race_is_a_parent_but_no_finalist() -> None:
+    search = Search(SearchConfig(candidates=3, rounds=2, finalists=3), model=False)
+    requests = search.ask()
+    proposals = [proposal_for(request) for request in requests]
+    scores: dict[str, Score | Failure] = {
+        "r1-c01": Score({0: 0.9}, {0: 1.0}, complete=False),
+        "r1-c02": Score({0: 0.1}, {0: 0.0}),
+        "r1-c03": Score({0: 0.2}, {0: 0.0}),
+    }
+    search.tell(proposals, scores)
+    assert [m.id for m in search.archive.members] == ["r1-c03", "r1-c02", "r1-c01"]
+    assert [m.id for m in search.finalists()] == ["r1-c03", "r1-c02"]
+    assert search.archive.best is not None
+    assert search.archive.best.id == "r1-c03"
+    # With three members and draws of three, a good one is soon among the parents.
+    rng = np.random.default_rng(0)
+    drawn = {search.archive.parents(1, rng)[0].id for _ in range(10)}
+    assert "r1-c01" in drawn
 
 
 def test_when_everything_fails_there_is_no_winner_and_no_error() -> None:
