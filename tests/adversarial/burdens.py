@@ -102,6 +102,14 @@ D = [
         ),
         RUNS,
     ),
+    Hostile(
+        "D layers of sines",
+        body(
+            f"v = [{', '.join(f'now.pole_angle * {i}.5' for i in range(64))}]"
+        ).replace(TAIL, "    v = sin(v)\n" * 40)
+        + '    return {"a": sum(v)}\n',
+        43,
+    ),
     Hostile("D chained comparison", value("0 < now.pole_angle" + " < 1" * 3000), 2),
 ]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from guerdon.reward_design.language import Rejected, parse, terms, to_source
+from guerdon.reward_design.language.work import predicted_work
 from guerdon.reward_design.program import CLAMP, program
 from guerdon.types import ActionSpec, Batch, Feature, Features, Layout, Spec
+from tests.reward_design.language.counting import worked_by_columns, worked_by_numbers
 
 LAYOUT = Layout(
     [
@@ -50,8 +52,12 @@ def one_input(data: bytes) -> str | None:
         return None
     printed = to_source(tree)
     _hold(parse(printed, LAYOUT, action) == tree, "printed and read: another program")
+    work = predicted_work(tree)
+    _hold(work.operations <= work.limit, "more work than is allowed")
     design = program(terms(tree, LAYOUT, action))
     batch = _batch(action)
+    _hold(worked_by_columns(tree, batch) <= work.in_block(STEPS), "columns work more")
+    _hold(max(worked_by_numbers(tree, batch)) <= work.operations, "numbers work more")
     before = (batch.prev.rows.tobytes(), batch.now.rows.tobytes())
     spec = Spec(LAYOUT, action, (LANES,))
     whole, _ = design.apply(design.init(spec), batch)

@@ -20,6 +20,7 @@ from guerdon.reward_design.language.outline import (
 from guerdon.reward_design.language.parse import MAX_TERMS, check_arguments
 from guerdon.reward_design.language.table import BINARY, COMPARE, FUNCTIONS
 from guerdon.reward_design.language.tree import Expr, Rejected, Tree
+from guerdon.reward_design.language.work import predicted_work
 from guerdon.types import ActionSpec, Feature, Layout
 
 MAX_JSON = 4 * MAX_TEXT
@@ -256,7 +257,9 @@ def from_json(text: str, layout: Layout, action: ActionSpec) -> Tree:
         terms[name] = build.as_number(reader.expr(item.get("expr"), 0), name)
     if not 1 <= len(terms) <= MAX_TERMS:
         raise Rejected("schema", f"expected 1 to {MAX_TERMS} terms, got {len(terms)}")
-    return Tree(tuple(params.items()), tuple(terms.items()), layout, action)
+    tree = Tree(tuple(params.items()), tuple(terms.items()), layout, action)
+    predicted_work(tree)
+    return tree
 
 
 def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

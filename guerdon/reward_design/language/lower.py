@@ -1,14 +1,15 @@
 """Typed tree to a straight line of scalar operations.
 
 Vectors of static length fall apart into their entries, equal subexpressions are
-computed once, constants are folded, and a static bound on every value shows where
-a clamp is needed so that nothing can overflow.
+computed once, constants are folded, what no term needs is left out, and a static bound
+on every value shows where a clamp is needed so that nothing can overflow.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 from guerdon.reward_design.language.runtime import SCALAR
 from guerdon.reward_design.language.table import (
@@ -17,13 +18,16 @@ from guerdon.reward_design.language.table import (
     EXP_MAX,
     HUGE,
     LOWERED,
+    REGISTER_WORK,
     REGISTERS,
+    SIMPLE,
     TINY,
 )
 from guerdon.reward_design.language.tree import Expr, Rejected, Tree
 
 FLOAT32_MAX = 3.5e38
-MAX_OPERATIONS = 2000
+MAX_WORK = 6000
+"""Most that a program may work a transition, as ``predicted_work`` counts it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ def lower(tree: Tree) -> Line:
     """The straight line of a tree.
 
     Raises:
-        Rejected: ``slow``, when it needs more than ``MAX_OPERATIONS``.
+        Rejected: ``slow``, when it works more than ``MAX_WORK`` a transition.
         TypeError: for anything that is not a tree.
     """
     if not isinstance(tree, Tree):
@@ -66,9 +70,43 @@ def lower(tree: Tree) -> Line:
             "one from a text"
         )
     lowering = _Lowering(tree)
-    for _, expr in tree.terms:
+    for name, expr in tree.terms:
+        lowering.term = name
         lowering.line.outputs.append(lowering.scalar(expr))
-    return lowering.line
+    return _needed(lowering.line)
+
+
+def cost(op: str) -> int:
+    """What an operation works a transition; see ``work.py``."""
+    if op in ("const", "param"):
+        return 0
+    lowered = LOWERED.get(op)
+    return lowered.work if lowered else REGISTER_WORK.get(op, SIMPLE)
+
+
+def _needed(line: Line) -> Line:
+    """The line without what leads to no term, such as entries that nobody reads.
+
+    Registers stay, so that a program has the ones that its text has.
+    """
+    operations = line.operations
+    needed = [False] * len(operations)
+    for root in (*line.outputs, *line.registers):
+        needed[root] = True
+    for position in range(len(operations) - 1, -1, -1):
+        if needed[position]:
+            for arg in operations[position].args:
+                needed[arg] = True
+    if all(needed):
+        return line
+    place = [count - 1 for count in accumulate(map(int, needed))]
+    kept = [
+        replace(operation, args=tuple(place[arg] for arg in operation.args))
+        for operation, used in zip(operations, needed, strict=True)
+        if used
+    ]
+    outputs = [place[output] for output in line.outputs]
+    return Line(kept, outputs, [place[register] for register in line.registers])
 
 
 class _Lowering:
@@ -79,6 +117,8 @@ class _Lowering:
         self.cache: dict[Expr, tuple[int, ...]] = {}
         self.params = {name: i for i, (name, _) in enumerate(tree.params)}
         self.layout = tree.layout
+        self.term = ""
+        self.work = len(tree.terms)
 
     # --- emitting ---------------------------------------------------------
 
@@ -90,8 +130,15 @@ class _Lowering:
         name = (operation, type(value))  # True and 1.0 are equal and not the same
         if op not in REGISTERS and name in self.known:
             return self.known[name]
-        if len(self.line.operations) >= MAX_OPERATIONS:
-            raise Rejected("slow", f"more than {MAX_OPERATIONS} scalar operations")
+        self.work += cost(op)
+        # Constants cost no transition anything; reading them takes time and memory.
+        if max(self.work, len(self.line.operations)) > MAX_WORK:
+            raise Rejected(
+                "slow",
+                f"the program works too long: more than {MAX_WORK} operations a "
+                f"transition when it comes to term {self.term!r}; every entry of a "
+                "vector counts, a root or a division as 4, exp and its like as 8",
+            )
         self.line.operations.append(operation)
         self.bounds.append(self._bound(op, args, value))
         position = len(self.bounds) - 1

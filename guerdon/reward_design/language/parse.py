@@ -29,6 +29,7 @@ from guerdon.reward_design.language.outline import (
 from guerdon.reward_design.language.table import FUNCTIONS
 from guerdon.reward_design.language.tree import Expr, Rejected, Tree, Type
 from guerdon.reward_design.language.words import missing, no_operator, words
+from guerdon.reward_design.language.work import predicted_work
 from guerdon.types import ActionSpec, Layout
 
 MAX_TERMS = 24
@@ -48,7 +49,8 @@ def parse(text: str, layout: Layout, action: ActionSpec) -> Tree:
         action: what the agent may do.
 
     Returns:
-        The typed tree; equal texts give equal trees.
+        The typed tree; equal texts give equal trees. Its ``predicted_work`` is at most
+        ``MAX_WORK`` operations a transition, which is never exceeded.
 
     Raises:
         Rejected: with class, line and reason, for a text that is no program.
@@ -58,7 +60,12 @@ def parse(text: str, layout: Layout, action: ActionSpec) -> Tree:
     function, params = outline(syntax(text))
     reader = _Reader(layout, action, params)
     terms = reader.block_of_function(function)
-    return Tree(tuple(params.items()), tuple(terms.items()), layout, action)
+    tree = Tree(tuple(params.items()), tuple(terms.items()), layout, action)
+    try:
+        predicted_work(tree)
+    except Rejected as error:
+        raise with_line(error, function.body[-1].lineno) from None
+    return tree
 
 
 def check_arguments(name: str, text: Any, layout: Any, action: Any) -> None:

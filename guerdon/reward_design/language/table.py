@@ -127,6 +127,15 @@ COMPARE = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 COMMUTATIVE = frozenset({"add", "mul", "min", "max", "and", "or", "eq", "ne", "dot"})
 
 
+SIMPLE, DIVISION, TRANSCENDENTAL = 1, 4, 8
+"""What an operation counts: +, -, *, a comparison with the choice that hangs on it and
+a move 1; a division, a remainder and a square root 4; a transcendental function 8.
+
+Reference: McMahon (1986), The Livermore Fortran Kernels, UCRL-53745, which counts the
+same; moves count nothing there.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Lowered:
     """How one scalar operation is printed.
@@ -134,10 +143,12 @@ class Lowered:
     Args:
         scalar: Python and numba, arguments are local names or literals.
         array: NumPy and torch, ``a_*`` names come from the backend.
+        work: what it costs a transition, the dearer of the two; see ``work.py``.
     """
 
     scalar: str
     array: str
+    work: int = SIMPLE
 
 
 _SCALAR_EXP = f"m_exp({{0}} if {{0}} < {EXP_MAX} else {EXP_MAX})"
@@ -146,31 +157,45 @@ _SCALAR_LOG = f"m_log({{0}} if {{0}} > {LOG_MIN} else {LOG_MIN})"
 LOWERED: dict[str, Lowered] = {
     "neg": Lowered("-{0}", "-{0}"),
     "abs": Lowered("abs({0})", "abs({0})"),
-    "exp": Lowered(_SCALAR_EXP, f"a_exp(a_min({{0}}, {EXP_MAX}))"),
-    "log": Lowered(_SCALAR_LOG, f"a_log(a_max({{0}}, {LOG_MIN}))"),
+    "exp": Lowered(
+        _SCALAR_EXP, f"a_exp(a_min({{0}}, {EXP_MAX}))", SIMPLE + TRANSCENDENTAL
+    ),
+    "log": Lowered(
+        _SCALAR_LOG, f"a_log(a_max({{0}}, {LOG_MIN}))", SIMPLE + TRANSCENDENTAL
+    ),
     "sqrt": Lowered(
         "m_sqrt({0} if {0} > 0.0 else 0.0)",
         "a_sqrt(a_max({0}, 0.0))",
+        SIMPLE + DIVISION,
     ),
-    "tanh": Lowered("m_tanh({0})", "a_tanh({0})"),
-    "sin": Lowered("m_sin({0})", "a_sin({0})"),
-    "cos": Lowered("m_cos({0})", "a_cos({0})"),
+    "tanh": Lowered("m_tanh({0})", "a_tanh({0})", TRANSCENDENTAL),
+    "sin": Lowered("m_sin({0})", "a_sin({0})", TRANSCENDENTAL),
+    "cos": Lowered("m_cos({0})", "a_cos({0})", TRANSCENDENTAL),
     "sign": Lowered(
-        "1.0 if {0} > 0.0 else (-1.0 if {0} < 0.0 else 0.0)", "a_sign({0})"
+        "1.0 if {0} > 0.0 else (-1.0 if {0} < 0.0 else 0.0)",
+        "a_sign({0})",
+        2 * SIMPLE,
     ),
     "number": Lowered("1.0 if {0} else 0.0", "a_number({0})"),
     "clamp": Lowered(
         f"{{0}} if -{HUGE} < {{0}} < {HUGE} else ({HUGE} if {{0}} > 0.0 else -{HUGE})",
         f"a_min(a_max({{0}}, -{HUGE}), {HUGE})",
+        3 * SIMPLE,
     ),
     "add": Lowered("{0} + {1}", "{0} + {1}"),
     "sub": Lowered("{0} - {1}", "{0} - {1}"),
     "mul": Lowered("{0} * {1}", "{0} * {1}"),
     "div": Lowered(
-        f"{{0}} / {{1}} if abs({{1}}) >= {TINY} else 0.0", "a_div({0}, {1})"
+        f"{{0}} / {{1}} if abs({{1}}) >= {TINY} else 0.0",
+        "a_div({0}, {1})",
+        4 * SIMPLE + DIVISION,
     ),
-    "quotient": Lowered("{0} / {1}", "{0} / {1}"),
-    "pow": Lowered("m_pow({0}, {1})", "a_pow({0}, {1})"),
+    "quotient": Lowered("{0} / {1}", "{0} / {1}", DIVISION),
+    "pow": Lowered(
+        "m_pow({0}, {1})",
+        "a_pow({0}, {1})",
+        21 * SIMPLE + DIVISION + 2 * TRANSCENDENTAL,
+    ),
     "min": Lowered("{0} if {0} < {1} else {1}", "a_min({0}, {1})"),
     "max": Lowered("{0} if {0} > {1} else {1}", "a_max({0}, {1})"),
     "lt": Lowered("{0} < {1}", "{0} < {1}"),
@@ -187,3 +212,9 @@ LOWERED: dict[str, Lowered] = {
 """Every scalar operation of the generated code; ``quotient`` has a safe divisor."""
 
 REGISTERS = tuple(name for name, f in FUNCTIONS.items() if f.register)
+
+REGISTER_WORK = {"first_time": 9, "delta": 3, "previous_best": 4, "count": 7}
+"""What a register costs a transition, where the block is one step."""
+
+BEST_WORK = 5
+"""What each ``previous_best`` costs more for every doubling of a block."""
