@@ -68,10 +68,27 @@ def _prepared(job: TrainingJob) -> Callable[[Progress], list[bytes]]:
             return [write_claims(Failure("non_finite", str(error)))]
         except BadReward as error:
             return [write_claims(Failure("crashed", str(error)))]
+        except Exception as error:
+            if machine_fault(error, None) is not None:
+                raise
+            return [write_claims(Failure("crashed", _words(error, unsafe)))]
         claims = Claims(fitted.curve, fitted.proxy, fitted.seconds)
         return [write_claims(claims), policy_bytes(fitted.policy, job, recipe)]
 
     return learn
+
+
+def _words(error: Exception, unsafe: bool) -> str:
+    """What the task or a library raised while an agent learned."""
+    if unsafe:
+        return blame(error)
+    words = f"in the jail: {blame(error)}"
+    if isinstance(error, PermissionError):
+        words += (
+            "; files that a task needs must be read when its environment is made or "
+            "first reset: the jail is shut then"
+        )
+    return words
 
 
 def judge_job(payload: bytes, folder: Path, progress: Progress) -> bytes:

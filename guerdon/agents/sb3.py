@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3 import PPO, SAC
+from stable_baselines3.common import buffers
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
@@ -272,17 +273,18 @@ def make_model(recipe: Recipe, venv: VecEnv, steps: int, seed: int) -> BaseAlgor
         "device": "cpu",
     }
     if recipe.algo == "sac":
-        return SAC(
-            "MlpPolicy",
-            venv,
-            ent_coef="auto" if recipe.ent_coef is None else recipe.ent_coef,
-            buffer_size=min(recipe.buffer_size, steps),
-            learning_starts=recipe.learning_starts,
-            train_freq=recipe.train_freq,
-            gradient_steps=recipe.gradient_steps,
-            tau=recipe.tau,
-            **shared,
-        )
+        with _memory_unasked():
+            return SAC(
+                "MlpPolicy",
+                venv,
+                ent_coef="auto" if recipe.ent_coef is None else recipe.ent_coef,
+                buffer_size=min(recipe.buffer_size, steps),
+                learning_starts=recipe.learning_starts,
+                train_freq=recipe.train_freq,
+                gradient_steps=recipe.gradient_steps,
+                tau=recipe.tau,
+                **shared,
+            )
     return PPO(
         "MlpPolicy",
         venv,
@@ -300,6 +302,21 @@ def make_model(recipe: Recipe, venv: VecEnv, steps: int, seed: int) -> BaseAlgor
 def _schedule(start: float, linear: bool) -> float | Callable[[float], float]:
     """A constant, or SB3's function of the remaining share of the training."""
     return (lambda remaining: start * remaining) if linear else start
+
+
+@contextmanager
+def _memory_unasked() -> Iterator[None]:
+    """Keep SB3's replay buffer from asking the system for its free memory.
+
+    It would only warn, and the jail does not answer such questions.
+    """
+    module: Any = buffers
+    asks = module.psutil
+    module.psutil = None
+    try:
+        yield
+    finally:
+        module.psutil = asks
 
 
 @contextmanager

@@ -3,7 +3,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from guerdon.agents.encoders import OneHotGrid
+from guerdon.agents.encoders import OneHotGrid, _gather_sum, _gather_sum_plainly
 
 CODES = np.array([11, 6, 4])
 
@@ -70,3 +70,42 @@ def test_weights_start_orthogonal_with_gain_root_two() -> None:
 def test_a_space_that_is_no_grid_of_small_codes_is_rejected(space: spaces.Box) -> None:
     with pytest.raises(ValueError, match="codes from 0 to at most 63"):
         OneHotGrid(space)
+
+
+@pytest.mark.parametrize("width", [1, 5, 64, 100])
+@pytest.mark.parametrize("count", [1, 64])
+def test_the_sum_of_the_jail_is_the_gathering_sum_to_the_last_bit(
+    count: int, width: int
+) -> None:
+    numbers = torch.Generator().manual_seed(width)
+    # Rows of very different size, so that any other order of adding would show.
+    scale = 10.0 ** torch.randn(49 * 21, 1, generator=numbers)
+    weight = scale * torch.randn(49 * 21, width, generator=numbers)
+    columns = torch.randint(49 * 21, (count, 147), generator=numbers)
+    plain = _gather_sum_plainly(columns, weight)
+    assert torch.equal(plain, _gather_sum(columns, weight))
+    one_by_one = torch.zeros_like(plain)
+    for column in columns.T:
+        one_by_one += weight[column]
+    assert torch.equal(plain, one_by_one)
+
+
+def test_the_jail_sends_the_same_gradient_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from guerdon.agents import encoders
+
+    columns = torch.tensor([[0, 3, 5], [1, 4, 6]])
+    start = torch.randn(7, 4)
+    found = []
+    for confined in (False, True):
+        monkeypatch.setattr(encoders, "is_confined", lambda told=confined: told)
+        weight = start.clone().requires_grad_()
+        total = _gather_sum(columns, weight)
+        total.square().sum().backward()
+        found.append((total.detach(), weight.grad))
+    (total, grad), (same_total, same_grad) = found
+    assert torch.equal(total, same_total)
+    assert grad is not None
+    assert same_grad is not None
+    assert torch.equal(grad, same_grad)

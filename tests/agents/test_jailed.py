@@ -107,7 +107,7 @@ def reward(prev, action, now, params):
         ),
         ("x = 1 +", "crashed", "line 1: SyntaxError"),
         ("import os\nos._exit(0)", "crashed", "without an answer"),
-        ("raise SystemExit", "crashed", "exit code"),
+        ("raise SystemExit", "crashed", "SystemExit"),
     ],
     ids=["fork", "file", "number", "feature", "nan", "syntax", "exit", "SystemExit"],
 )
@@ -314,16 +314,3 @@ def test_a_grid_is_learned_in_the_jail_where_nothing_compiles_itself(
     one = TrainingJob("guerdon/Empty-8x8-v0", text, 64, 0, trust="jail")
     found = run(pool, one)
     assert isinstance(found, TrainingResult), found
-
-
-def test_both_ways_to_read_a_grid_are_the_same_layer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from guerdon.agents import encoders
-
-    columns = torch.tensor([[0, 3, 5], [1, 4, 6]])
-    weight = torch.randn(7, 4, dtype=torch.float64)
-    gathered = encoders._gather_sum(columns, weight)
-    monkeypatch.setattr(encoders, "is_confined", lambda: True)
-    multiplied = encoders._gather_sum(columns, weight)
-    torch.testing.assert_close(gathered, multiplied)
