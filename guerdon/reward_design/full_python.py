@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from guerdon.jail import is_confined
+from guerdon.reward_design.actions import require_actions
 from guerdon.reward_design.borders import namespace
 from guerdon.reward_design.program import State, Terms
 from guerdon.types import MAX_NAME, ActionSpec, Array, Batch, Features, Layout
@@ -61,6 +62,7 @@ def full_python_terms(
     _check_names(names)
 
     def apply(state: State, batch: Batch) -> tuple[Array, State]:
+        require_actions(action, batch.action, batch.mask)
         found = _called(function, params, batch)
         if tuple(found) != names:
             raise BadReward(f"reward(): expected the terms {names}, got {tuple(found)}")
@@ -83,7 +85,7 @@ def _load(text: str) -> tuple[Callable[..., Any], types.SimpleNamespace]:
         scope["torch"] = sys.modules["torch"]
     try:
         exec(compile(text, "<reward>", "exec", dont_inherit=True), scope)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadReward(_blame(error)) from None
     function = scope.get("reward")
     if not callable(function):
@@ -102,7 +104,7 @@ def _called(
         found = function(
             _seen(batch.prev), _seen(batch.action), _seen(batch.now), params
         )
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadReward(_blame(error)) from None
     if not isinstance(found, Mapping):
         raise BadReward(
@@ -165,7 +167,7 @@ def _example(layout: Layout, action: ActionSpec) -> Batch:
     return Batch(None, actions, None, rows, rows, zeros, never, never)
 
 
-def _blame(error: Exception) -> str:
+def _blame(error: Exception | SystemExit) -> str:
     """An error with its line in the text."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     trace = error.__traceback__
@@ -174,4 +176,7 @@ def _blame(error: Exception) -> str:
             line = trace.tb_lineno
         trace = trace.tb_next
     where = f"line {line}: " if line else ""
+    if isinstance(error, SystemExit):
+        # It would end the process that trains, which nobody could tell from a crash.
+        return f"{where}the reward ends the program (SystemExit); let it give terms"
     return f"{where}{type(error).__name__}: {str(error)[:300]}"

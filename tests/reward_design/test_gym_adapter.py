@@ -9,6 +9,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from guerdon.reward_design.adapters.gym import RewardWrapper, VectorRewardWrapper
 from guerdon.reward_design.borders import first, starts
+from guerdon.reward_design.language import terms
 from guerdon.reward_design.program import (
     Terms,
     environment_reward,
@@ -43,6 +44,23 @@ def opening():
         return np.asarray(found, float)[..., None], state
 
     return Terms(("opening",), lambda spec: first(spec.lead), apply)
+
+
+@pytest.mark.parametrize("action", [99, -1, 0.5])
+def test_an_action_that_the_task_does_not_have_is_refused_and_named(action):
+    text = "def reward(prev, action, now, params):\n    return {'a': now.x * action}\n"
+    expected = r"whole numbers from 0 to 2 \(3 discrete actions\), got"
+    for backend in ("numpy", "numba"):
+        design = program(terms(text, TASK.layout, TASK.action, backend=backend))
+        env = RewardWrapper(TASK.make(), design)
+        env.reset()
+        with pytest.raises(ValueError, match=expected):
+            env.step(action)
+        envs = vector(design, AutoresetMode.SAME_STEP)
+        envs.reset()
+        envs.action_space = None  # it would only be asked for samples
+        with pytest.raises(ValueError, match=rf"{expected} .* at \(1,\)"):
+            envs.step(np.array([0, action]))
 
 
 def test_a_single_environment_pays_the_program_and_keeps_its_own_reward():

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from guerdon.envs.task import Task
+from guerdon.reward_design.actions import require_actions
 from guerdon.reward_design.program import Designed, RewardProgram
 from guerdon.types import Array, Batch, Features, Spec, Tree
 
@@ -106,9 +107,11 @@ class RewardStream:
 
         Raises:
             RuntimeError: before the first ``begin``.
+            ValueError: for a discrete action that the task does not have.
         """
         if self._prev is None:
             raise RuntimeError("call reset() before step()")
+        require_actions(self.spec.action, action, mask)
         batch = Batch(
             self._obs,
             action,

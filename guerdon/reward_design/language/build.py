@@ -192,13 +192,19 @@ def call(name: str, args: list[Expr]) -> Expr:
         Rejected: for an unknown function, a wrong number of arguments or a wrong
             type, naming all three.
     """
-    name = ALIASES.get(name, name)
+    written, name = name, ALIASES.get(name, name)
     if name == "pow" and len(args) == 2:
         return arithmetic("pow", *args)
     if name in ("float", "number") and len(args) == 1:
         return as_number(args[0], name)
-    if name in ("min", "max", "sum") and len(args) == 1:
-        name = {"min": "smallest", "max": "largest"}.get(name, name)
+    if name in ("min", "max") and len(args) == 1:
+        if args[0].type.kind != "vector":
+            raise Rejected(
+                "schema",
+                f"{written}() of one argument takes a vector, this is a "
+                f"{args[0].type}; give it the numbers to choose from: {written}(a, b)",
+            )
+        name = {"min": "smallest", "max": "largest"}[name]
     function = FUNCTIONS.get(name)
     if function is None:
         raise Rejected(

@@ -32,6 +32,9 @@ _COMPARE: dict[type, str] = {
 }
 _DOT = "only prev., now. and params. have names behind the dot"
 
+_RECORDS = ("prev", "now", "params")
+"""Arguments of ``reward()`` that have entries and are no value themselves."""
+
 Terms = dict[str, Expr]
 
 
@@ -121,10 +124,21 @@ class ExpressionReader:
             raise Rejected("schema", f"write now.{name} or prev.{name}")
         if name in self.params:
             raise Rejected("schema", f"write params.{name}")
+        if name in _RECORDS:
+            raise Rejected("schema", self.whole(name))
         raise Rejected(
             "schema",
             f"unknown name {name[:MAX_NAME]!r}"
             f"{build.nearest(name[:MAX_NAME], self.locals)}",
+        )
+
+    def whole(self, name: str) -> str:
+        """Why ``x = prev`` and ``abs(now)`` are no values, and what is one."""
+        known = self.params if name == "params" else [f.name for f in self.layout]
+        return (
+            f"{name!r} is a whole record and not a value: it cannot be assigned, "
+            "computed with or returned; take one of its entries, such as "
+            f"{name}.{next(iter(known), 'NAME')}"
         )
 
     def attribute(self, owner: str, attr: str) -> Expr:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from guerdon.reward_design import borders
+from guerdon.reward_design.actions import require_actions
 from guerdon.reward_design.language.codegen import Compiled, compile_tree
 from guerdon.reward_design.language.parse import parse
 from guerdon.reward_design.language.tree import Tree, to_source
@@ -53,7 +54,9 @@ def terms(
     Raises:
         Rejected: when the text is no program.
         ValueError: for an unknown backend; from ``init`` and ``apply`` for a spec or
-            a batch of another task, or actions of another shape.
+            a batch of another task, or actions of another shape. Discrete actions
+            that the task does not have are refused by ``"numpy"``, for torch on the
+            CPU, and by every adapter.
     """
     if backend not in ("numpy", "numba"):
         raise ValueError(f"backend: expected 'numpy' or 'numba', got {backend!r}")
@@ -79,6 +82,7 @@ def compiled_terms(compiled: Compiled, source: str, backend: Backend) -> Terms:
     def apply(state: State, batch: Batch) -> tuple[Array, State]:
         rows = batch.now.rows
         action = _columns(tree, batch)
+        require_actions(tree.action, batch.action, batch.mask)
         if 0 in rows.shape[:-1]:  # no transition, nothing to remember
             return _nothing(rows, compiled.width), state
         if state is not None:
@@ -96,6 +100,8 @@ def compiled_terms(compiled: Compiled, source: str, backend: Backend) -> Terms:
             return out, new
         return _masked(apply, state, batch, out, new)
 
+    # No look at the actions here: it would cost a third of the kernel's time, and
+    # every adapter has looked at them already.
     def pay(state: State, batch: Batch) -> tuple[Designed, State] | None:
         if state is not None and not _is_finite(batch):
             return None

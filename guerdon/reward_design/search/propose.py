@@ -36,7 +36,7 @@ from guerdon.reward_design.language.sample import sample
 from guerdon.reward_design.search.bank import Bank
 from guerdon.reward_design.search.candidate import PARENTS, Operator, Proposal, Trained
 from guerdon.reward_design.search.read import FullPython, plan_of, read_answer
-from guerdon.reward_design.search.screen import Screened, screen
+from guerdon.reward_design.search.screen import Screened, screen_many
 from guerdon.reward_design.search.search import Request
 from guerdon.types import Failure
 
@@ -138,16 +138,19 @@ class Proposer:
         found: list[tuple[Edit, Screened]] = []
         tried: set[str] = set()
         failure = Failure("constant", "no new valid program was found")
-        for _ in range(TRIES):
-            edit = self._draw(request, rng, tried)
-            tried.add(fingerprint(edit.tree))
-            screened = self._screened(edit.tree)
-            if isinstance(screened, Failure):
-                failure = screened
-            elif screened is not None:
-                found.append((edit, screened))
-            if len(found) >= (DRAWS if ranked else 1):
-                break
+        wanted, left = DRAWS if ranked else 1, TRIES
+        while len(found) < wanted and left:
+            drawn: list[Edit] = []
+            for _ in range(min(wanted - len(found), left)):
+                drawn.append(self._draw(request, rng, tried))
+                tried.add(fingerprint(drawn[-1].tree))
+            left -= len(drawn)
+            screenings = self._screened([edit.tree for edit in drawn])
+            for edit, screened in zip(drawn, screenings, strict=True):
+                if isinstance(screened, Failure):
+                    failure = screened
+                elif screened is not None:
+                    found.append((edit, screened))
         if not found:
             return self._failed(request, failure)
         edit, screened = max(found, key=lambda item: item[1].screening.promise)
@@ -180,16 +183,25 @@ class Proposer:
         again = edits.mutate(edit.tree, rng)
         return Edit(again.tree, f"{edit.change}; {again.change}")
 
-    def _screened(self, tree: Tree) -> Screened | Failure | None:
-        """The screening; None for a program that is known already."""
-        if fingerprint(tree) in self._known:
-            return None
-        screened = screen(tree, self.bank, self.discount)
-        if isinstance(screened, Screened) and any(
-            screened.same_as(other) for other in self._signatures
-        ):
-            return None
-        return screened
+    def _screened(self, trees: list[Tree]) -> list[Screened | Failure | None]:
+        """The screenings, in one pass; None for a program that is known already.
+
+        Known is what gives the same reward. Rewards that differ by a potential or a
+        scale alone (``distance.py``) have the same best policies and are not learned
+        equally fast, which is what a search is about, so they are not the same here.
+        """
+        new = [tree for tree in trees if fingerprint(tree) not in self._known]
+        screenings = iter(screen_many(new, self.bank, self.discount))
+        found: list[Screened | Failure | None] = []
+        for tree in trees:
+            known = fingerprint(tree) in self._known
+            screened = None if known else next(screenings)
+            if isinstance(screened, Screened) and any(
+                screened.same_as(other) for other in self._signatures
+            ):
+                screened = None
+            found.append(screened)
+        return found
 
     def _accept(
         self,
@@ -250,7 +262,7 @@ class Proposer:
     def grow_bank(self, bank: Bank) -> None:
         """Screen on a larger bank from now on; what is known is scored there too."""
         self.bank = bank
-        again = (screen(tree, bank, self.discount) for tree in self._known.values())
+        again = screen_many(list(self._known.values()), bank, self.discount)
         self._signatures = [s.signature for s in again if isinstance(s, Screened)]
 
     # --- the model --------------------------------------------------------------
@@ -293,7 +305,7 @@ class Proposer:
             return draft._replace(failure=result)
         if isinstance(result, FullPython):
             return draft._replace(python=result)
-        screened = self._screened(result)
+        (screened,) = self._screened([result])
         if isinstance(screened, Failure):
             return draft._replace(failure=screened)
         return draft._replace(tree=result, screened=screened)

@@ -13,28 +13,35 @@ the designed reward (the task's sparse reward and the candidate's terms):
 
 The bank comes from random play and from earlier agents, so it is biased; that is
 why a bad rank sends a candidate back in the queue and never out of the search.
+
+``screen_many`` scores programs together in one pass over the bank
+(``language/block.py``); one candidate is a batch of one, with the same numbers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from guerdon.reward_design.language import Tree, compile_tree
+from guerdon.reward_design.language import Tree
+from guerdon.reward_design.language.block import AllScores, BlockPrograms, check_task
 from guerdon.reward_design.language.edit import canonical
-from guerdon.reward_design.language.terms import compiled_terms
-from guerdon.reward_design.language.tree import Rejected, to_source
-from guerdon.reward_design.program import CLAMP
+from guerdon.reward_design.language.lower import Line, lower
+from guerdon.reward_design.language.tree import Rejected
 from guerdon.reward_design.search.bank import Bank
-from guerdon.types import Failure, Spec
+from guerdon.types import Failure
 
 DUPLICATE = 1e-4
 """Relative distance on the bank below which two rewards are the same reward."""
 
 MOST_COMPARED = 1000
 """Episodes whose returns are compared in pairs; more are thinned evenly."""
+
+TOGETHER = 64
+"""Programs scored in one pass; what they share grows slowly, the memory does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,7 @@ class Screened:
 
     screening: Screening
     signature: np.ndarray
-    """``(M,)`` designed reward of the candidate's terms on the bank."""
+    """``(M,)`` float32, designed reward of the candidate's terms on the bank."""
 
     def same_as(self, other: np.ndarray) -> bool:
         """Whether another reward is the same on the bank, up to ``DUPLICATE``.
@@ -108,25 +115,76 @@ def screen(tree: Tree, bank: Bank, discount: float = 0.99) -> Screened | Failure
         The screening, or a ``Failure`` of class ``constant``, ``non_finite`` or
         ``slow``.
     """
+    return screen_many([tree], bank, discount)[0]
+
+
+def screen_many(
+    programs: Sequence[Tree], bank: Bank, discount: float = 0.99
+) -> list[Screened | Failure]:
+    """Score programs on the bank together.
+
+    Args:
+        programs: the candidates' terms, any number.
+        bank: logged episodes of the same task.
+        discount: of the returns that are compared.
+
+    Returns:
+        For each program what ``screen`` gives for it, number for number. A signature
+        takes four bytes a transition: keep those of the programs that are used.
+
+    Raises:
+        ValueError: for a program of another task.
+    """
+    check_task(programs, bank.task.layout, bank.task.action)
+    found: list[Screened | Failure | None] = [None] * len(programs)
+    ruler = _Ruler(bank, discount)
+    valid: list[tuple[int, Tree, Line]] = []
+    for place, tree in enumerate(programs):
+        line = _lowered(tree)
+        if isinstance(line, Failure):
+            found[place] = line
+        else:
+            valid.append((place, tree, line))
+    for first in range(0, len(valid), TOGETHER):
+        places, trees, lines = zip(*valid[first : first + TOGETHER], strict=True)
+        block = BlockPrograms(trees, lines, "numpy")
+        scores, _ = block.score_all(block.init_all(1), bank.batch, terms=True)
+        for place, one in zip(places, _judged(ruler, block, scores), strict=True):
+            found[place] = one
+    return [one for one in found if one is not None]
+
+
+def _lowered(tree: Tree) -> Line | Failure:
+    """The program as a straight line, or why it is none that can be screened."""
     if not _depends_on_anything(tree):
         return Failure(
             "constant", "no term depends on a feature or the action, so nothing is told"
         )
     try:
-        terms = compiled_terms(compile_tree(tree), to_source(tree), "numpy")
+        return lower(tree)
     except Rejected as error:
         return error.failure
-    spec = Spec(bank.task.layout, bank.task.action, (1,), discount, bank.task.horizon)
-    values, _ = terms.apply(terms.init(spec), bank.batch)
-    columns = np.clip(values[:, 0], -CLAMP, CLAMP)
-    if not np.isfinite(columns).all():
-        name = terms.names[int(np.argmin(np.isfinite(columns).all(axis=0)))]
-        reason = f"term {name!r} is not finite on logged steps"
-        if spoilt := _spoilt(bank):
-            reason += f", where the task's features are not finite either: {spoilt}"
-        return Failure("non_finite", reason)
-    own = columns.sum(axis=1)
-    return Screened(_measure(bank, terms.names, columns, own, discount), own)
+
+
+def _judged(
+    ruler: _Ruler, block: BlockPrograms, scores: AllScores
+) -> list[Screened | Failure]:
+    """The screenings of programs that were scored."""
+    assert scores.distinct is not None
+    sizes = np.abs(scores.distinct).mean(axis=(1, 2), dtype=np.float64)
+    found: list[Screened | Failure] = []
+    for k, names in enumerate(block.names):
+        bad = scores.failures[k]
+        if bad is not None:
+            reason = f"term {bad!r} is not finite on logged steps"
+            if spoilt := _spoilt(ruler.bank):
+                reason += f", where the task's features are not finite either: {spoilt}"
+            found.append(Failure("non_finite", reason))
+            continue
+        own = scores.total[k, :, 0].copy()  # a view would keep all programs' rewards
+        magnitude = sizes[list(scores.places[k])]
+        found.append(Screened(_measure(ruler, names, magnitude, own), own))
+    return found
 
 
 def _spoilt(bank: Bank) -> str:
@@ -147,22 +205,61 @@ def _depends_on_anything(tree: Tree) -> bool:
     )
 
 
+class _Ruler:
+    """What every program is measured against: the bank's episodes and their order."""
+
+    def __init__(self, bank: Bank, discount: float) -> None:
+        self.bank = bank
+        self.weight = discount ** np.asarray(bank.time, np.float64)
+        sparse = np.asarray(bank.batch.reward, np.float64)[:, 0] * sparse_weight(bank)
+        self.sparse = self.sums(sparse * self.weight)
+        fitness = np.array(bank.fitness)
+        (known,) = np.nonzero(np.isfinite(fitness))
+        if len(known) > MOST_COMPARED:
+            known = known[np.linspace(0, len(known) - 1, MOST_COMPARED).astype(int)]
+        self.known = known
+        self.better = fitness[known, None] > fitness[None, known]
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """``(E,)`` sum over each episode."""
+        episodes = len(self.bank.episodes)
+        return np.bincount(self.bank.index, values, minlength=episodes)
+
+    def order(self, own: np.ndarray) -> tuple[float | None, float | None]:
+        """Kendall's tau-b and the share of pairs in the right order."""
+        returns = (self.sums(own * self.weight) + self.sparse)[self.known]
+        better, fine = self.better, np.isfinite(returns)
+        if not fine.all():
+            returns, better = returns[fine], better[np.ix_(fine, fine)]
+        pairs = np.count_nonzero(better)
+        if not pairs:
+            return None, None
+        right = np.count_nonzero(better & (returns[:, None] > returns[None, :]))
+        wrong = np.count_nonzero(better & (returns[:, None] < returns[None, :]))
+        preference = (right + 0.5 * (pairs - right - wrong)) / pairs
+        _, times = np.unique(returns, return_counts=True)
+        apart = (len(returns) ** 2 - int((times**2).sum())) // 2
+        if not apart:
+            return None, preference
+        return float((right - wrong) / np.sqrt(float(pairs) * apart)), preference
+
+    def farming(self, own: np.ndarray) -> float | None:
+        """Best undiscounted return of the own terms among failed whole episodes."""
+        if not self.bank.failed.any():
+            return None
+        return float(self.sums(own)[self.bank.failed].max())
+
+
 def _measure(
-    bank: Bank,
-    names: tuple[str, ...],
-    columns: np.ndarray,
-    own: np.ndarray,
-    discount: float,
+    ruler: _Ruler, names: tuple[str, ...], magnitude: np.ndarray, own: np.ndarray
 ) -> Screening:
-    magnitude = np.abs(columns).mean(axis=0)
     total = magnitude.sum()
     shares = magnitude / total if total > 0 else np.zeros_like(magnitude)
-    designed = own + np.asarray(bank.batch.reward)[:, 0] * _sparse_weight(bank)
-    rank, preference = _order(bank, designed, discount)
+    rank, preference = ruler.order(own)
     return Screening(
         rank=rank,
         preference=preference,
-        farming=_farming(bank, own),
+        farming=ruler.farming(own),
         active=float((own != 0.0).mean()),
         shares=dict(zip(names, map(float, shares), strict=True)),
         low=float(own.min()),
@@ -170,42 +267,6 @@ def _measure(
     )
 
 
-def _sparse_weight(bank: Bank) -> float:
+def sparse_weight(bank: Bank) -> float:
     """1 where the sparse reward is the environment's own, else 0."""
     return 1.0 if bank.task.rewards["sparse"].source is None else 0.0
-
-
-def _returns(bank: Bank, reward: np.ndarray, discount: float) -> np.ndarray:
-    weighted = reward * discount**bank.time
-    return np.bincount(bank.index, weighted, minlength=len(bank.episodes))
-
-
-def _order(
-    bank: Bank, designed: np.ndarray, discount: float
-) -> tuple[float | None, float | None]:
-    """Kendall's tau and the share of pairs in the right order."""
-    fitness = np.array(bank.fitness)
-    returns = _returns(bank, designed, discount)
-    (known,) = np.nonzero(np.isfinite(fitness) & np.isfinite(returns))
-    if len(known) > MOST_COMPARED:
-        known = known[np.linspace(0, len(known) - 1, MOST_COMPARED).astype(int)]
-    fitness, returns = fitness[known], returns[known]
-    difference = np.sign(fitness[:, None] - fitness[None, :])
-    if not difference.any():
-        return None, None
-    agree = difference * np.sign(returns[:, None] - returns[None, :])
-    better = difference > 0
-    preference = float((agree[better] > 0).mean() + 0.5 * (agree[better] == 0).mean())
-    if np.ptp(returns) == 0.0:
-        return None, preference
-    from scipy import stats
-
-    return float(stats.kendalltau(fitness, returns).statistic), preference
-
-
-def _farming(bank: Bank, own: np.ndarray) -> float | None:
-    """Best undiscounted return of the own terms among failed whole episodes."""
-    if not bank.failed.any():
-        return None
-    sums = np.bincount(bank.index, own, minlength=len(bank.episodes))
-    return float(sums[bank.failed].max())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from guerdon.reward_design.language import Rejected, parse, to_source
@@ -171,6 +173,25 @@ def test_a_name_without_a_value_in_one_branch_is_refused_where_it_is_used() -> N
     failure = refusal(text)
     assert failure.line == 4
     assert "unknown name 'z'" in failure.reason
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["now = prev", "before = prev", "x = abs(now)", "x = prev - now", "x = params"],
+)
+def test_a_whole_record_is_no_value_and_an_entry_of_it_is(line: str) -> None:
+    failure = refusal(HEAD + f"    {line}\n    return {{'x': now.x}}\n")
+    assert failure.line == 2
+    assert "is a whole record and not a value" in failure.reason
+    assert re.search(r"such as (prev|now)\.\w+$|such as params\.", failure.reason)
+
+
+@pytest.mark.parametrize("name", ["max", "min", "np.maximum"])
+def test_the_function_that_was_written_is_the_one_that_is_named(name: str) -> None:
+    failure = refusal(one(f"{name}(now.x)"))
+    written = name.removeprefix("np.")
+    assert failure.reason.startswith(f"{written}() of one argument takes a vector")
+    assert failure.reason.endswith(f"{written}(a, b)")
 
 
 def test_doubling_a_variable_stops_at_the_size_cap() -> None:

@@ -1,12 +1,25 @@
 import itertools
+import sys
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from guerdon.reward_design.language import Tree, terms
+from guerdon.reward_design.language.edit import mutate
+from guerdon.reward_design.language.sample import sample
+from guerdon.reward_design.program import program as rewards
 from guerdon.reward_design.search import Bank
-from guerdon.reward_design.search.screen import MOST_COMPARED, Screened, screen
-from guerdon.types import Failure
+from guerdon.reward_design.search.screen import (
+    MOST_COMPARED,
+    Screened,
+    screen,
+    screen_many,
+)
+from guerdon.types import Failure, Layout, Spec
 from tests.reward_design.search.small import (
+    ACTION,
+    LAYOUT,
     TASK,
     episode,
     program,
@@ -164,3 +177,74 @@ def test_the_screening_is_plain_json_for_the_journal() -> None:
     names = {"rank", "preference", "farming", "active", "shares", "low", "high"}
     assert set(found) == names
     assert all(isinstance(found[name], float) for name in names - {"shares"})
+
+
+# --- many at once --------------------------------------------------------------------
+
+
+def drawn(count: int) -> list[Tree]:
+    rng = np.random.default_rng(count)
+    found: list[Tree] = []
+    while len(found) < count:
+        tree = sample(LAYOUT, ACTION, rng)
+        found += [tree, mutate(tree, rng).tree]
+    return found
+
+
+def test_many_programs_are_screened_as_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bank = random_bank(episodes=12)
+    trees = [program("-0.01"), *drawn(40), program("now.x - now.x")]
+    many = [screen_many(trees, bank)]
+    monkeypatch.setattr(sys.modules[screen_many.__module__], "TOGETHER", 7)
+    many.append(screen_many(trees, bank))
+    for found in many:
+        for tree, one in zip(trees, found, strict=True):
+            alone = screen(tree, bank)
+            if isinstance(alone, Failure):
+                assert one == alone
+                continue
+            assert isinstance(one, Screened)
+            assert one.screening == alone.screening
+            np.testing.assert_array_equal(one.signature, alone.signature, strict=True)
+    assert sum(isinstance(one, Failure) for one in many[0]) >= 2
+    assert screen_many([], bank) == []
+
+
+def test_the_screen_measures_what_a_training_is_paid() -> None:
+    bank = random_bank(episodes=12)
+    for tree, one in zip(trees := drawn(20), screen_many(trees, bank), strict=True):
+        design = rewards(terms(tree, LAYOUT, ACTION))
+        state = design.init(Spec(LAYOUT, ACTION, (1,)))
+        paid, _ = design.apply(state, bank.batch)
+        if isinstance(one, Failure):
+            assert one.kind == "constant"
+            continue
+        np.testing.assert_array_equal(one.signature, paid.reward[:, 0], strict=True)
+        size = np.abs(paid.terms[:, 0]).mean(axis=0, dtype=float)
+        shares = size / (size.sum() or 1.0)
+        np.testing.assert_allclose(list(one.screening.shares.values()), shares)
+
+
+def test_the_rank_is_scipy_s_tau_b_with_ties_on_both_sides() -> None:
+    rng = np.random.default_rng(0)
+    many = [episode([0, rng.integers(6)], [rng.integers(4)]) for _ in range(60)]
+    bank = Bank.of(DENSE, many)
+    x = [e.features[1, 0] for e in many]
+    expected = stats.kendalltau(bank.fitness, x).statistic
+    assert screened("now.x", bank=bank).screening.rank == pytest.approx(expected)
+
+
+def test_a_bad_program_fails_alone() -> None:
+    bad = Bank.of(TASK, [SOLVED, episode([0, np.nan, 1], [0, 0])])
+    trees = [program("now.x"), program("1.0"), program("now.open", "now.speed")]
+    kinds = [one.kind for one in screen_many(trees, bad) if isinstance(one, Failure)]
+    assert kinds == ["non_finite", "constant", "non_finite"]
+
+
+def test_a_program_of_another_task_is_refused_among_many() -> None:
+    other = Layout(tuple(reversed(LAYOUT.features)))
+    stranger = Tree((), program("now.x").terms, other, ACTION)
+    with pytest.raises(ValueError, match="program 1 was written for"):
+        screen_many([program("now.x"), stranger], BANK)
