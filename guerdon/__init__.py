@@ -9,7 +9,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from guerdon.envs.registration import register_all
+from guerdon.interrupt import listen
+
+listen()
+
+from guerdon.envs.registration import register_all  # noqa: E402 - heavy: after listen
 
 if TYPE_CHECKING:
     from guerdon.envs.custom import task_from_env

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -35,3 +36,42 @@ def integer(name: str, value: Any, least: int = 0, most: int = MOST) -> int:
     if plain > most:
         raise ValueError(f"{name}: expected at most {most}, got {plain}")
     return plain
+
+
+def number(name: str, value: Any, least: float = -math.inf) -> float:
+    """A finite number within its bound; flags and texts do not count as one.
+
+    Raises:
+        TypeError: for what is no number.
+        ValueError: for one that is not finite or too small.
+
+    >>> number("seconds", 2, least=0.0)
+    2
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    if not abs(value) < math.inf or value < least:
+        bound = "" if least == -math.inf else f" of at least {least:g}"
+        raise ValueError(f"{name}: expected a finite number{bound}, got {value}")
+    return value
+
+
+def inside(name: str, value: Any) -> str:
+    """A file's path that never leads out of the folder that it is relative to.
+
+    Raises:
+        TypeError: for what is no text.
+        ValueError: for an absolute path, for one through ``..``, and for signs that
+            are a way out on some system.
+
+    >>> inside("weights", "trainings/a.safetensors")
+    'trainings/a.safetensors'
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected text, got {type(value).__name__}")
+    steps = value.split("/")
+    if any(step in ("", ".", "..") for step in steps) or set(value) & set("\\:\0"):
+        raise ValueError(
+            f"{name}: expected a path that stays inside its folder, got {value[:200]!r}"
+        )
+    return value

@@ -81,13 +81,18 @@ def _fault(number: int, text: str, file: object) -> OSError:
 
 def _full(folder: Path | None) -> Path | None:
     """The place that is full; the system does not say where a write has failed."""
-    for place in (folder, Path(tempfile.tempdir or "/tmp")):
+    return full_place(folder, Path(tempfile.tempdir or "/tmp")) or folder
+
+
+def full_place(*places: Path | None) -> Path | None:
+    """The first of these folders whose disk is full; None where all have room."""
+    for place in places:
         try:
             if place is not None and shutil.disk_usage(place).free < _LITTLE:
                 return place
         except OSError:
             continue
-    return folder
+    return None
 
 
 def _is_inside(file: object, folder: Path | None) -> bool:
@@ -111,6 +116,25 @@ def machine_faults(folder: Path | None) -> Iterator[None]:
         if fault is None or fault is error:
             raise
         raise fault from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder to write to, with those above it that are missing.
+
+    Raises:
+        OSError: names the folder and says why it cannot be made. It has no number,
+            where the next try would end in the same way whatever the user repairs.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fault = machine_fault(error, None)
+        if fault is not None:
+            raise fault from error
+        words = f"the folder cannot be made ({error.strerror})"
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise OSError(error.errno, words, str(folder)) from error
+        raise OSError(f"{folder}: {words}; choose another") from error
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import json
@@ -163,10 +164,13 @@ def test_a_good_program_is_described(run: Run, file: Path) -> None:
     assert found["shares"] == {"gain": 1.0}
     # An action takes 0 or 1 from the number.
     assert (found["low"], found["high"]) == (0.0, 0.5)
+    # Two loads, a difference, a product, and the term is stored.
+    assert found["work"]["operations"] == 5
+    assert found["work"]["limit"] == 6000
     assert found["transitions"] == 6000
     status, page, _ = run("check", file, "--task", COUNTDOWN)
     assert status == 0
-    assert "valid: 1 terms" in page
+    assert "valid: 1 term; work: 5 operations a transition, at most 6,000" in page
 
 
 @pytest.mark.parametrize(
@@ -328,8 +332,9 @@ def interrupted(*arguments: Any, **more: Any) -> Any:
     raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["in words", "as JSON"])
 def test_ctrl_c_says_how_to_go_on_with_all_that_was_given(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ) -> None:
     given: list[tuple[Any, ...]] = []
 
@@ -341,13 +346,16 @@ def test_ctrl_c_says_how_to_go_on_with_all_that_was_given(
     words = (
         *("--llm", "http://localhost:1/v1#my model", "--budget-tokens", "5000"),
         *("--budget-usd", "1.5", "--workers", "7", "--algo", "ppo", "--seed", "3"),
+        *("--trust", "none", *more),
     )
     status, out, err = run(
         "search", CARTPOLE, "--out", tmp_path / "a run", *words, *SMALL[:4]
     )
-    assert (status, out) == (130, "")
+    assert status == 130
+    assert bool(out) == bool(more)
     assert "interrupted" in err
     command = shlex.split(err.splitlines()[-1])
+    assert ("--json" in command) == bool(more)
     assert command[:2] == ["guerdon", "search"]
     assert run(*command[1:])[0] == 130
     assert given[0] == given[1]
@@ -395,6 +403,48 @@ def test_a_folder_that_cannot_be_made_is_refused(run: Run, file: Path) -> None:
     assert str(file / "run") in error_of(run, *words)
 
 
+@pytest.mark.parametrize("command", ["search", "train"])
+def test_a_folder_that_cannot_be_made_is_named_with_the_reason(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def refused(self: Path, *words: Any, **more: Any) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    model = ("--llm", "sampler") if command == "search" else ()
+    line = error_of(run, command, COUNTDOWN, *model, "--out", tmp_path / "x")
+    assert f"{tmp_path / 'x'}: the folder cannot be made (No such file" in line
+    assert "run the same command again" not in line
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("search", CARTPOLE, "--out", ""), "--out: expected a value"),
+        (("train", CARTPOLE, "--out="), "--out: expected a value"),
+        (("evaluate", CARTPOLE, "--policy", ""), "--policy: expected a value"),
+        (("tasks", ""), "task: expected a registered id or module:object"),
+        (("tasks", "--task", ""), "task: expected a registered id or module:object"),
+        (("check", "", "--task", CARTPOLE), "file: expected a file with a program"),
+        (("report", ""), "folder: expected a run folder"),
+    ],
+)
+def test_an_empty_word_is_refused_and_not_taken_for_this_folder(
+    run: Run, words: tuple[str, ...], expected: str
+) -> None:
+    line = error_of(run, *words)
+    assert expected in line
+    assert "got an empty text" in line
+
+
+def test_one_term_is_not_called_terms(run: Run, file: Path) -> None:
+    file.write_text(
+        'def reward(prev, action, now, params):\n    return {"a": now.pole_angle}\n'
+    )
+    _, out, _ = run("check", file, "--task", CARTPOLE)
+    assert re.match(r"valid: 1 term[,;] ", out)
+
+
 # --- wrong names -------------------------------------------------------------------
 
 
@@ -409,7 +459,7 @@ def test_a_folder_that_cannot_be_made_is_refused(run: Run, file: Path) -> None:
         (("train", CARTPOLE, "--algo", "sac"), "sac"),
         (("search", CARTPOLE, "--llm", "sampler", "--algo", "sac"), "sac"),
         (("search", CARTPOLE, "--candidates", "0"), "candidates: expected at least 1"),
-        (("search", CARTPOLE, "--workers", "-2"), "workers: expected at least 1"),
+        (("search", CARTPOLE, "--workers", "-2"), "workers: expected at least 0"),
         (("search", CARTPOLE, "--llm", "embeded"), "nearest one is 'embedded'"),
         (("search", CARTPOLE, "--llm", "embedded:coder-2b"), "coder-1.5b"),
         (("tasks", "no_such_module:TASK"), "no module 'no_such_module'"),

@@ -470,7 +470,7 @@ def test_a_log_torn_anywhere_gives_back_what_was_whole(tmp_path: Path) -> None:
     kill(child)
     log = (tmp_path / "whole" / "journal.sqlite-wal").read_bytes()
     found = set()
-    for cut in range(0, len(log) + 1, len(log) // 12):
+    for cut in (*range(0, len(log), len(log) // 12), len(log)):
         folder = tmp_path / str(cut)
         folder.mkdir()
         main = (tmp_path / "whole" / "journal.sqlite").read_bytes()
@@ -574,6 +574,64 @@ def test_a_foreign_or_damaged_file_is_refused_and_left_untouched(
         assert fingerprint(tmp_path) == before
 
 
+def test_seven_bytes_that_changed_inside_a_row_are_found_and_left_untouched(
+    tmp_path: Path,
+) -> None:
+    with Journal.create(tmp_path, CONFIG) as journal:
+        for n in range(20):
+            journal.add_call(call(str(n), answer=f"an answer of length {n} " * 50))
+        journal.add_training(TRAINING)
+    (tmp_path / "journal.lock").unlink()
+    path = tmp_path / "journal.sqlite"
+    content = path.read_bytes()
+    middle = content.index(b"an answer of length", len(content) // 2)
+    # Still a sound database, still UTF-8: only what it says is not what was written.
+    path.write_bytes(content[:middle] + b"GARBAGE" + content[middle + 7 :])
+    before = fingerprint(tmp_path)
+    for readonly in (True, False):
+        with pytest.raises(JournalError, match="rows are not those that were written"):
+            Journal.open(tmp_path, readonly=readonly)
+        assert fingerprint(tmp_path) == before
+
+
+def test_bytes_that_changed_anywhere_are_found_or_belong_to_no_row(
+    tmp_path: Path,
+) -> None:
+    with Journal.create(tmp_path, CONFIG) as journal:
+        journal.add_candidate(CANDIDATE)
+        journal.add_training(TRAINING)
+    path = tmp_path / "journal.sqlite"
+    content = path.read_bytes()
+    used = [at for at in range(100, len(content) - 7, 97) if any(content[at : at + 7])]
+    refused = 0
+    for at in used:
+        path.write_bytes(content[:at] + b"\x00 text " + content[at + 7 :])
+        try:
+            journal = Journal.open(tmp_path, readonly=True)
+        except JournalError:
+            refused += 1
+            continue
+        with journal:
+            assert journal.candidates() == [CANDIDATE]
+            assert journal.trainings() == [TRAINING]
+            assert journal.meta("config") == CONFIG
+    assert 0 < refused <= len(used)
+
+
+def test_a_journal_of_an_earlier_version_has_no_seal_and_is_read_and_written(
+    tmp_path: Path,
+) -> None:
+    Journal.create(tmp_path, CONFIG).close()
+    with sqlite3.connect(tmp_path / "journal.sqlite") as db:
+        db.execute("DELETE FROM meta WHERE key = 'seal'")
+    db.close()
+    with Journal.open(tmp_path) as journal:
+        journal.add_training(TRAINING)
+    with Journal.open(tmp_path, readonly=True) as journal:
+        assert journal.trainings() == [TRAINING]
+        assert journal.meta("seal") is None
+
+
 def test_a_folder_with_other_files_is_refused_and_left_untouched(
     tmp_path: Path,
 ) -> None:
@@ -614,6 +672,7 @@ def test_rows_that_somebody_else_wrote_are_refused_by_name(tmp_path: Path) -> No
     Journal.create(tmp_path, CONFIG).close()
     db = sqlite3.connect(tmp_path / "journal.sqlite")
     with db:
+        db.execute("DELETE FROM meta WHERE key = 'seal'")
         db.execute("INSERT INTO candidates (id, parents) VALUES ('x', '{')")
         db.execute("INSERT INTO meta VALUES ('deep', ?)", ("[" * 100_000,))
     db.close()

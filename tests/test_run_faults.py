@@ -331,6 +331,7 @@ def test_results_that_somebody_else_wrote_are_refused_by_candidate(
     with pytest.raises(KeyboardInterrupt):
         run_search(SMALL, tmp_path, FAKE, Seen("trained", 5))
     with Journal.open(tmp_path) as journal, journal._transaction() as db:
+        db.execute("DELETE FROM meta WHERE key = 'seal'")
         db.execute('UPDATE trainings SET result = \'{"fitness": "high"}\'')
     with pytest.raises(JournalError, match=r"results of r1-c0\d cannot be read"):
         run_search(SMALL, tmp_path, FAKE)
@@ -346,19 +347,19 @@ def test_a_damaged_bank_is_named(tmp_path: Path) -> None:
 
 def test_a_holdout_training_that_was_killed_twice_is_not_held_against_anybody() -> None:
     """Its gap could never be filled: the run stops and goes on another time."""
-    from guerdon.run.loop import Loop
+    from guerdon.run.trainings import Trainings
 
-    loop = Loop.__new__(Loop)
+    under_way = Trainings.__new__(Trainings)
     job = TrainingJob("guerdon/CartPole-v1", "sparse", 100, 0)
     killed = Failure("crashed", "worker died: killed by SIGKILL\nthe first")
     raised = Failure("crashed", "ValueError: no (task.py:3, step)")
-    loop.open = {job.key: ("sparse", "holdout", job)}
-    found = loop._struck(job, killed)
+    under_way.open = {job.key: ("sparse", "holdout", job)}
+    found = under_way._struck(job, killed)
     assert isinstance(found, Trouble)
     assert "run the same command again" in found.text
-    assert loop._struck(job, raised) is raised
-    loop.open = {job.key: ("r1-c01", "search", job)}
-    assert loop._struck(job, killed) is killed
+    assert under_way._struck(job, raised) is raised
+    under_way.open = {job.key: ("r1-c01", "search", job)}
+    assert under_way._struck(job, killed) is killed
 
 
 def test_more_workers_than_a_system_starts_are_refused() -> None:

@@ -48,25 +48,36 @@ def training(
 
 
 @pytest.mark.parametrize(
-    ("finalists", "seeds", "expected"),
+    ("named", "most", "finals", "expected"),
     [
-        (3, {"a": 2, "b": 1}, 0.7),  # two that were compared
-        (3, {"a": 2}, None),  # one alone
-        (1, {"a": 2, "b": 2}, None),  # one place only
-        (3, {"a": 1, "b": 1}, None),  # no second seed, so no spread
+        (["a", "b"], 3, {"a": 0.5, "b": 0.5}, 0.7),  # two that were compared
+        (["a", "b"], 3, {"a": 0.5, "b": None}, 0.7),  # the second seed of one failed
+        (["a"], 3, {"a": 0.5}, None),  # one alone, whatever the command allowed
+        (["a", "b"], 1, {"a": 0.5, "b": 0.5}, 0.7),  # what was, not what was asked
+        (["a", "b"], 3, {}, None),  # no second seed, so no spread
+        # A run of an earlier version names none: those with seeds of the finals.
+        (None, 3, {"a": 0.5, "b": None}, 0.7),
+        (None, 3, {"a": 0.5}, None),
+        (None, 3, {}, None),
     ],
 )
 def test_a_probability_is_stated_where_finalists_were_compared(
-    tmp_path: Path, finalists: int, seeds: dict[str, int], expected: float | None
+    tmp_path: Path,
+    named: list[str] | None,
+    most: int,
+    finals: dict[str, float | None],
+    expected: float | None,
 ) -> None:
-    with Journal.create(tmp_path / "other", {"finalists": finalists}) as journal:
-        for name, count in seeds.items():
+    selection = {"winner": "a", "probability": 0.7}
+    more = {} if named is None else {"finalists": named}
+    with Journal.create(tmp_path / "other", {"finalists": most}) as journal:
+        for name in ("a", "b", "c"):
             candidate(journal, name, "sample")
             training(journal, name, "search", 0, 0.5)
-            for seed in range(1, count):
-                training(journal, name, "final", seed, 0.5)
+        for name, fitness in finals.items():
+            training(journal, name, "final", 1, fitness)
         training(journal, "sparse", "holdout", 1000, 0.1)
-        journal.set_meta("selection", {"winner": "a", "probability": 0.7})
+        journal.set_meta("selection", selection | more)
         assert summarise(journal, TASK)["probability_best"] == expected
 
 

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from guerdon.agents.worker import MAX_ANSWER, serve
+from guerdon.harmless import harmless
 
 STDERR_TAIL = 2000
 """Bytes of a dead worker's stderr that its failure shows."""
@@ -22,6 +23,10 @@ serialised = threading.Lock()
 
 class Killed(Exception):
     """A worker died of a signal or for want of memory: perhaps not by its own fault."""
+
+
+class Lost(Killed):
+    """What a job needs to run was taken from it: never its own fault."""
 
 
 class Child:
@@ -108,5 +113,5 @@ def epitaph(code: int | None, stderr: Path) -> str:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - STDERR_TAIL))
         tail = file.read()
-    text = tail.decode(errors="replace").strip()
+    text = harmless(tail.decode(errors="replace").strip())
     return f"worker died: {how}" + (f"\n{text}" if text else "")

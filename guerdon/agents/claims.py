@@ -13,13 +13,14 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from guerdon.agents.training import CURVE_POINTS, Curve, TrainingJob
+from guerdon.checks import MOST
+from guerdon.harmless import harmless
 from guerdon.jail import Answer
 from guerdon.reward_design.full_python import MAX_TERMS
 from guerdon.types import MAX_NAME, Failure
 
 MAX_CLAIMS = 1 << 20
 """Bytes of what a training may say about itself."""
-
 
 MAX_SECONDS = 1e7
 """Seconds that a training may say it took."""
@@ -96,7 +97,8 @@ def read_claims(text: bytes) -> Claims | Failure:
         if "failure" in values:
             kind, reason = values["failure"]
             bad = kind == "non_finite"
-            return Failure("non_finite" if bad else "crashed", str(reason)[:1000])
+            told = harmless(str(reason)[:1000])
+            return Failure("non_finite" if bad else "crashed", told)
         curve = _curve(values["curve"])
         seconds = min(max(_number(values["seconds"]) or 0.0, 0.0), MAX_SECONDS)
         return Claims(curve, _number(values["proxy"]), seconds)
@@ -111,8 +113,8 @@ def _curve(values: Mapping[str, Any]) -> Curve:
     if any(len(name) > 2 * MAX_NAME or not name.isidentifier() for name in terms):
         raise ValueError("a term without a proper name")
     return Curve(
-        steps=tuple(int(v or 0) for v in _column(values["steps"])),
-        episodes=tuple(int(v or 0) for v in _column(values["episodes"])),
+        steps=_counts(values["steps"]),
+        episodes=_counts(values["episodes"]),
         fitness=_column(values["fitness"]),
         success=_column(values["success"]),
         proxy=_column(values["proxy"]),
@@ -125,6 +127,13 @@ def _column(values: Any) -> tuple[float | None, ...]:
     if not isinstance(values, list) or len(values) != CURVE_POINTS:
         raise ValueError(f"a column that has not {CURVE_POINTS} entries")
     return tuple(_number(value) for value in values)
+
+
+def _counts(values: Any) -> tuple[int, ...]:
+    counts = tuple(int(value or 0) for value in _column(values))
+    if not all(0 <= count <= MOST for count in counts):
+        raise ValueError(f"a count that is not between 0 and {MOST}")
+    return counts
 
 
 def _number(value: Any) -> float | None:

@@ -7,6 +7,8 @@ import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import os
 import signal
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,12 +24,24 @@ _PASSED = (
 
 _SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
+_ADDRESS = "/pymp-12345678/listener-12345678"
+"""Where multiprocessing puts the socket of its server, below the temporary folder."""
+
+_MOST_ADDRESS = 107 if sys.platform == "linux" else 103
+"""Bytes of ``sun_path`` without the last, see unix(7) and, for BSD, unix(4)."""
+
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def server_pid() -> int | None:
+    """Process id of the server; another one stands for another server."""
+    pid: int | None = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    return pid
 
 
 def server_died() -> bool:
     """Whether the server is gone, as when memory ran out; leaves it to be buried."""
-    pid = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    pid = server_pid()
     if pid is None:
         return False
     with serialised:
@@ -39,11 +53,30 @@ def server_died() -> bool:
 
 
 def start_server() -> None:
-    """Start the server that workers are forked from, without the user's keys."""
+    """Start the server that workers are forked from, without the user's keys.
+
+    Raises:
+        OSError: where the path of the folder for temporary files is too long.
+    """
+    _require_short_address()
     with serialised, worker_environment(), _deaf_to_ctrl_c():
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["guerdon.agents.preload"])
         multiprocessing.forkserver.ensure_running()
+
+
+def _require_short_address() -> None:
+    """The server listens at a path, of which the system takes no more than this."""
+    folder = tempfile.gettempdir()
+    most = _MOST_ADDRESS - len(_ADDRESS)
+    length = len(os.fsencode(folder))
+    if length > most:
+        # Without a number of the system: nothing is wrong with disk or memory.
+        raise OSError(
+            f"{folder}: the path of the folder for temporary files has {length} bytes, "
+            f"and worker processes need one of at most {most}; set TMPDIR to a shorter "
+            "one (TMPDIR=/tmp)"
+        )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self, get_args
 
-from guerdon.checks import MOST, integer
+from guerdon.checks import MOST, inside, integer, number
 from guerdon.types import Failure, FailureKind
 
 EVALUATION_SEED = 1_000_000
@@ -191,7 +191,7 @@ class TrainingResult:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """The result that ``to_json`` wrote; ValueError for anything else."""
+        """The result that ``to_json`` wrote; Value- or TypeError for anything else."""
         values = _record(text, cls)
         for name in ("fitness", "success", "length"):
             values[name] = tuple(values[name])
@@ -200,6 +200,13 @@ class TrainingResult:
             raise ValueError("expected fitness, success and length of each episode")
         if any(isinstance(s, bool) or not isinstance(s, int | float) for s in scores):
             raise ValueError("expected a number as the fitness of each episode")
+        for name in ("cpu_seconds", "wall_seconds", "train_seconds"):
+            number(name, values[name])
+        for name in ("weights", "episodes"):
+            # It comes from a process that may have run anything.
+            if values[name] is not None:
+                inside(name, values[name])
+        integer("steps", values["steps"])
         return cls(**values | {"curve": Curve.from_dict(values["curve"])})
 
 
@@ -269,6 +276,10 @@ def outcome_from_json(text: str | bytes) -> Outcome | Trouble:
     failure = _checked(values["failure"], Failure)
     if failure["kind"] not in get_args(FailureKind):
         raise ValueError(f"failure kind: unknown {failure['kind']!r}")
+    if not isinstance(failure["reason"], str):
+        raise ValueError("failure reason: expected text")
+    if failure["line"] is not None:
+        integer("failure line", failure["line"])
     return Failure(**failure)
 
 

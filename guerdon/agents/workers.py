@@ -7,7 +7,8 @@ a worker.
 
 What the machine could not do (a full disk, no process to be had) comes back as
 ``Trouble`` and is nobody's failure. A worker that a signal killed, or that ran out of
-memory, is tried once more after what waits already; killed again, the job has crashed.
+memory, is tried once more after what waits already; killed again, the job has crashed,
+unless it was the death of the server that took it along.
 
 A worker dies with its whole process group: at its deadline, when the pool closes,
 and when the controller disappears. For the last case it watches the pipe, whose
@@ -28,14 +29,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from guerdon.agents.child import Child, Killed, epitaph
+from guerdon.agents.child import Child, Killed, Lost, epitaph
 from guerdon.agents.claims import Learned, claim_name
 from guerdon.agents.confined import JUDGE, LEARN, Confinement
-from guerdon.agents.server import server_died, start_server
+from guerdon.agents.server import server_died, server_pid, start_server
 from guerdon.agents.training import (
     Outcome,
     TrainingJob,
@@ -46,7 +48,8 @@ from guerdon.agents.training import (
 )
 from guerdon.agents.worker import MAX_ANSWER
 from guerdon.checks import integer
-from guerdon.faults import machine_fault
+from guerdon.faults import AGAIN, machine_fault
+from guerdon.harmless import harmless
 from guerdon.types import Failure
 
 JOB_FUNCTION = "guerdon.agents.sb3:run_job"
@@ -210,8 +213,7 @@ class WorkerPool:
             except Killed as killed:
                 if self._tries_again(job, str(killed)):
                     continue
-                before = self._again.get(job.key)
-                outcome = Failure("crashed", f"{killed}\nthe first time: {before}")
+                outcome = self._killed_again(job, killed)
             except Exception as error:
                 outcome = Trouble.of(self._fault(error))
             if not self._closed:
@@ -227,13 +229,20 @@ class WorkerPool:
         self._queue(job, _RETRY)
         return True
 
+    def _killed_again(self, job: TrainingJob, killed: Killed) -> Failure | Trouble:
+        before = self._again.get(job.key)
+        if isinstance(killed, Lost):
+            text = " ".join(f"{killed} (the first time: {before})".split())
+            return Trouble(errno.EAGAIN, f"{text}; {AGAIN}", str(self._folder))
+        return Failure("crashed", f"{killed}\nthe first time: {before}")
+
     def _fault(self, error: Exception) -> OSError:
         """Why there is no worker: never the fault of the job, which did not begin."""
         fault = machine_fault(error, self._folder)
         if fault is not None:
             return fault
         number = error.errno if isinstance(error, OSError) else None
-        text = f"no worker could be started ({type(error).__name__}: {error})"
+        text = f"no worker could be started ({type(error).__name__}: {error}); {AGAIN}"
         return OSError(number or errno.EAGAIN, text, str(self._folder))
 
     def _run(self, job: TrainingJob) -> Outcome | Trouble:
@@ -254,6 +263,8 @@ class WorkerPool:
             (self._folder / claim_name(job)).unlink(missing_ok=True)
         if isinstance(found, Learned):
             return Failure("crashed", "answer is not a training result")
+        if job.trust == "jail" and _crashed(found):
+            self._confinement.require_room()
         return found
 
     def _learn(self, job: TrainingJob) -> Learned | Failure:
@@ -268,6 +279,7 @@ class WorkerPool:
         if server_died():
             # multiprocessing itself would start one that knows the user's keys.
             start_server()
+        server = server_pid()
         child = Child(function, self._folder, stderr)
         expired = threading.Event()
 
@@ -302,9 +314,7 @@ class WorkerPool:
             return answer
         if expired.is_set():
             return Failure("timed_out", f"no result within {self._deadline:g} seconds")
-        if code is not None and code < 0:
-            raise Killed(epitaph(code, stderr))
-        return Failure("crashed", epitaph(code, stderr))
+        return _death(code, stderr, server)
 
     def _listen(self, child: Child, job: TrainingJob) -> Outcome | Trouble | Learned:
         """Follow a worker's messages to its answer."""
@@ -323,6 +333,21 @@ class WorkerPool:
                     self._open[job.key] = _share(message[1:])
                 continue
             return _answer(message[1:], job)
+
+
+def _death(code: int | None, stderr: Path, server: int | None) -> Failure:
+    """What the death of a worker says, with its server's process id at its birth."""
+    told = epitaph(code, stderr)
+    if code is None or code >= 0:
+        return Failure("crashed", told)
+    # It dies with the server, which another thread may have replaced by now.
+    if server_died() or server_pid() != server:
+        raise Lost(f"the server of the workers died: {told}")
+    raise Killed(told)
+
+
+def _crashed(found: Outcome | Trouble) -> bool:
+    return isinstance(found, Failure) and found.kind == "crashed"
 
 
 def _share(text: bytes) -> float:
@@ -349,4 +374,6 @@ def _answer(text: bytes, job: TrainingJob) -> Outcome | Trouble | Learned:
         return Failure("crashed", f"answer belongs to another job, {outcome.job[:12]}")
     if isinstance(outcome, Trouble):
         return outcome
+    if isinstance(outcome, Failure):
+        return replace(outcome, reason=harmless(outcome.reason))
     return not_finite(outcome) or outcome

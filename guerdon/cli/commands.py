@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from guerdon.checks import integer
 from guerdon.cli import show
 from guerdon.cli.output import Answer, complain
 from guerdon.types import Failure
@@ -49,6 +50,7 @@ def check(
     """
     from guerdon.envs import load_task
     from guerdon.reward_design.language import Rejected, parse, to_source
+    from guerdon.reward_design.language.work import predicted_work
     from guerdon.reward_design.search import collect, screen
 
     one = load_task(task)
@@ -67,6 +69,7 @@ def check(
         "terms": list(tree.names),
         "params": dict(tree.params),
         "operations": tree.size,
+        "work": predicted_work(tree).as_json(),
         "registers": tree.uses_registers,
         "transitions": bank.size,
         "episodes": len(bank.episodes),
@@ -164,7 +167,7 @@ def search(
         trust=trust,
     )
     resources = Resources(
-        workers=workers or cores(),
+        workers=integer("workers", workers) or cores(),
         budget_tokens=budget_tokens,
         budget_usd=budget_usd,
         cache=cache,

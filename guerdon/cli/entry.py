@@ -19,6 +19,7 @@ from guerdon.cli import commands
 from guerdon.cli.errors import DEBUG, explain
 from guerdon.cli.output import (
     Answer,
+    Interrupted,
     OutputClosed,
     OutputLost,
     complain,
@@ -28,6 +29,7 @@ from guerdon.cli.output import (
     print_json,
     writing,
 )
+from guerdon.interrupt import INTERRUPTED, LINE, hand_over
 
 _COMMANDS: dict[str, Callable[..., Answer]] = {
     "tasks": commands.tasks,
@@ -41,9 +43,15 @@ _COMMANDS: dict[str, Callable[..., Answer]] = {
 
 _TAKES_TASK_FIRST = ("tasks", "search", "train", "evaluate")
 
+_WANTED = {
+    **dict.fromkeys(_TAKES_TASK_FIRST, ("task", "a registered id or module:object")),
+    "check": ("file", "a file with a program in the reward language"),
+    "report": ("folder", "a run folder"),
+}
+"""What stands first after a command."""
+
 WRONG_INPUT = 2
 BUG = 70
-INTERRUPTED = 130
 PIPE_CLOSED = 141
 """What a shell shows for a process that SIGPIPE has ended: 128 and 13."""
 
@@ -72,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = _task_first(list(sys.argv[1:] if arguments is None else arguments))
     open_closed()
     try:
+        hand_over()
         return _main(words)
     except OutputClosed:
         return PIPE_CLOSED
@@ -79,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(f"guerdon: the output could not be written: {error}")
         return WRONG_INPUT
     except KeyboardInterrupt:
+        complain(LINE)
         return INTERRUPTED
     finally:
         drop()
@@ -86,10 +96,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(words: Sequence[str]) -> int:
     """Read, run, print."""
+    as_json = "--json" in words
+    empty = _empty(words)
+    if empty is not None:
+        complain(f"guerdon: {empty}")
+        return _refused(empty, "ValueError", as_json)
     command = _read(words)
     if isinstance(command, int):
         return command
-    as_json = "--json" in words
     answer = _run(command, as_json)
     if isinstance(answer, int):
         return answer
@@ -121,6 +135,27 @@ def _read(words: Sequence[str]) -> int | Command:
         return _refused(text, "UsageError", "--json" in words)
 
 
+def _empty(words: Sequence[str]) -> str | None:
+    """Why an empty word is refused: as a path it would silently be this folder.
+
+    A shell gives one for ``"$OUT"`` where the variable has no value.
+    """
+    for before, word in zip(("", *words), words, strict=False):
+        flag, _, value = word.partition("=")
+        if flag.startswith("--") and word == f"{flag}=":
+            before, word = flag, value
+        if word:
+            continue
+        if before.startswith("--"):
+            return f"{before}: expected a value, got an empty text"
+        if before in _WANTED:
+            name, expected = _WANTED[before]
+            without = "; leave it out to list all" if before == "tasks" else ""
+            return f"{name}: expected {expected}, got an empty text{without}"
+        return f"after {before!r}: expected nothing or a flag, got an empty text"
+    return None
+
+
 def _later(run: Callable[..., Answer]) -> Callable[..., Command]:
     """``run`` in two steps, so that only reading the words counts as usage."""
 
@@ -138,7 +173,9 @@ def _run(command: Command, as_json: bool) -> Answer | int:
             return command()
     except (OutputClosed, OutputLost):
         raise
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        if not isinstance(error, Interrupted):
+            complain(LINE)
         return _refused("interrupted", "KeyboardInterrupt", as_json, INTERRUPTED)
     except (Exception, SystemExit) as error:
         if os.environ.get(DEBUG):

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
@@ -15,34 +14,19 @@ from typing import IO, Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from guerdon.harmless import harmless
+
 
 class OutputClosed(Exception):
     """Whoever read our output has gone, as ``head`` does when it has seen enough."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, where the user has been told already how to go on."""
+
+
 class OutputLost(Exception):
     """The output cannot be written, to a full disk for example."""
-
-
-def harmless(text: str) -> str:
-    r"""Text that a model, a worker or a run folder wrote, with nothing hidden in it.
-
-    A terminal obeys what stands behind an escape character: it changes its title,
-    rewrites what it showed before, or sends an answer to the shell.
-
-    >>> harmless("a" + chr(27) + "[2J")
-    'a\\u001b[2J'
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(map(_shown, text))
-
-
-def _shown(letter: str) -> str:
-    """A letter, or its number where it is one of control, format or half a pair."""
-    if letter in "\n\t" or unicodedata.category(letter)[0] != "C":
-        return letter
-    return f"\\u{ord(letter):04x}"
 
 
 class Terminal(Console):

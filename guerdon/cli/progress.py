@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from guerdon.agents.statistics import interval
-from guerdon.cli.output import Terminal, complain
+from guerdon.cli.output import Interrupted, Terminal, complain
 from guerdon.journal import TrainingRecord
 from guerdon.run import Resources, RunConfig, run_search
 
@@ -180,13 +180,13 @@ def observed_search(
 
             return run_search(config, out, resources, observe)
     except KeyboardInterrupt:
-        words = _resume(config, out, resources)
+        words = _resume(config, out, resources, as_json=quiet)
         Terminal(stderr=True).print(
             "interrupted; everything finished so far is kept. To go on, run\n  "
             f"{escape(words)}",
             soft_wrap=True,
         )
-        raise
+        raise Interrupted from None
 
 
 @contextmanager
@@ -255,7 +255,9 @@ def _price(uri: str) -> Any:
     )
 
 
-def _resume(config: RunConfig, out: Path, resources: Resources) -> str:
+def _resume(
+    config: RunConfig, out: Path, resources: Resources, *, as_json: bool = False
+) -> str:
     """The command that goes on: all values that differ from the defaults.
 
     The caps of the budget are among them, or the rest of the run would have none.
@@ -267,7 +269,7 @@ def _resume(config: RunConfig, out: Path, resources: Resources) -> str:
             value = getattr(values, item.name)
             if item.name in _FLAGS and value != getattr(default, item.name):
                 words += [f"--{item.name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
+    return shlex.join([*words, "--json"] if as_json else words)
 
 
 def observed_training(

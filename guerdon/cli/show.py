@@ -9,8 +9,9 @@ from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 
-from guerdon.cli.output import Terminal, harmless
+from guerdon.cli.output import Terminal
 from guerdon.envs import Task
+from guerdon.harmless import harmless
 
 console = Terminal()
 
@@ -108,12 +109,17 @@ def check_page(found: Mapping[str, Any]) -> None:
     shares = table("term", "share of the reward on logged steps")
     for name in found["terms"]:
         shares.add_row(escape(name), f"{found['shares'][name]:.0%}")
+    work = found["work"]
     console.print(
-        f"valid: {len(found['terms'])} terms, {found['operations']} operations"
+        f"valid: {_count(len(found['terms']), 'term')}; work: "
+        f"{_count(work['operations'], 'operation')} a transition, "
+        f"at most {work['limit']:,} are allowed",
+        soft_wrap=True,
     )
     console.print(shares)
     console.print(
-        f"on {found['transitions']:,} logged steps of {found['episodes']} episodes: "
+        f"on {_count(found['transitions'], 'logged step')} of "
+        f"{_count(found['episodes'], 'episode')}: "
         f"from {found['low']:.4g} to {found['high']:.4g}, "
         f"not zero on {found['active']:.0%} of them",
         soft_wrap=True,
@@ -131,6 +137,10 @@ def check_page(found: Mapping[str, Any]) -> None:
         f"most that a failed episode collects: {farming}",
         soft_wrap=True,
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def _estimate(value: Mapping[str, Any] | None, percent: bool = False) -> str:

@@ -74,7 +74,8 @@ def task_from_env(
 
     Raises:
         TypeError: for an environment, action space, or argument of another kind.
-        ValueError: for a missing limit, features that do not fit, or an empty text.
+        ValueError: for a missing limit, features that do not fit, an empty text, or
+            a function that gives the same environment at every call.
     """
     _check_arguments(text, fitness, success, features, read)
     _check_more(rewards, id, horizon, budget, probe_steps, seed)
@@ -91,6 +92,9 @@ def task_from_env(
         else:
             layout, reader = introspect(probe, probe_steps, seed)
         threshold = None if probe.spec is None else probe.spec.reward_threshold
+        made = probe.unwrapped
+    if not isinstance(env, str):
+        _require_new(make_base, made)
     name = id or (env if isinstance(env, str) else _name_of(env))
     return Task(
         id=name,
@@ -188,6 +192,20 @@ def _make(env: EnvLike, horizon: int | None, **kwargs: Any) -> gym.Env[Any, Any]
             f"env: the function made a {type(made).__name__}, not a gymnasium.Env"
         )
     return made if horizon is None else gym.wrappers.TimeLimit(made, horizon)
+
+
+def _require_new(make: Callable[[], gym.Env[Any, Any]], made: object) -> None:
+    """Refuse a function that gives the same environment again.
+
+    Copies side by side in a vector would then play on one and the same state.
+    """
+    with closing(make()) as second:
+        if second.unwrapped is made:
+            raise ValueError(
+                "env: expected a function that makes a new environment at every call, "
+                "got the same object twice; make it inside the function, for example "
+                f"lambda: {type(made).__name__}(...)"
+            )
 
 
 def _limit(env: gym.Env[Any, Any]) -> int:

@@ -59,6 +59,9 @@ class Things:
                 self.goal = (x, y)
             elif thing.type == "key":
                 self.key = thing
+                if thing.cur_pos is None:
+                    # LockedRoom puts its key down without telling it where.
+                    thing.cur_pos = (x, y)
             elif thing.type == "lava":
                 self.lava.add((x, y))
             elif thing.type == "door":
@@ -72,7 +75,8 @@ class Things:
     def _order_doors(self, env: Any) -> None:
         """Put the doors of a chain of rooms in the order of the rooms."""
         rooms = getattr(env, "rooms", None)
-        if rooms:
+        # The rooms of LockedRoom are no chain: they have doors, but no entries.
+        if rooms and hasattr(rooms[0], "entryDoorPos"):
             order = [tuple(map(int, room.entryDoorPos)) for room in rooms[1:]]
             self.doors.sort(key=lambda door: order.index((door.x, door.y)))
 

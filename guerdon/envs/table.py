@@ -26,6 +26,9 @@ TASKS: Mapping[str, Task] = MappingProxyType(
 """Every registered task by its id, in the order of the families."""
 
 
+_ABSENT = object()
+
+
 class UnknownTask(ValueError):
     """No task has this name; the message says which is nearest."""
 
@@ -110,8 +113,8 @@ def _from_module(name: str) -> Task:
             f"task {name!r}: there is no module {module_name!r}; expected "
             "module:object with a module in the working folder or installed"
         )
-    found = getattr(module, attribute, None)
-    if found is None:
+    found = getattr(module, attribute, _ABSENT)
+    if found is _ABSENT:
         known = [key for key, value in vars(module).items() if isinstance(value, Task)]
         raise ValueError(
             f"task {name!r}: module {module_name!r} has no {attribute!r}; "

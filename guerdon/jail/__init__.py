@@ -5,7 +5,7 @@ which layers this machine can enforce. Nothing here knows about rewards.
 """
 
 from guerdon.jail.confine import Limits, is_confined
-from guerdon.jail.jail import Jail
+from guerdon.jail.jail import Jail, TooLarge
 from guerdon.jail.job import Answer, JailError
 from guerdon.jail.layers import Layer, missing, probe
 
@@ -15,6 +15,7 @@ __all__ = [
     "JailError",
     "Layer",
     "Limits",
+    "TooLarge",
     "is_confined",
     "missing",
     "probe",

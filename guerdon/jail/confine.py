@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 
 from guerdon.jail import landlock, seccomp
-from guerdon.jail.syscalls import CAPSET
+from guerdon.jail.syscalls import CAPGET, CAPSET
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS = 38, 39
@@ -119,16 +119,34 @@ def no_new_privileges() -> None:
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
+def has_new_privileges() -> bool:
+    """Whether programs that are started from here may still gain rights."""
+    return _prctl(PR_GET_NO_NEW_PRIVS, 0) != 1
+
+
 def drop_capabilities() -> None:
     """Give up the powers of root, where there are any."""
+    _capabilities(CAPSET, ctypes.create_string_buffer(24))
+
+
+def has_capabilities() -> bool:
+    """Whether any power of root is left, in use or to be taken up."""
+    held = ctypes.create_string_buffer(24)
+    _capabilities(CAPGET, held)
+    # Effective, permitted and inheritable, 32 bits of each, twice.
+    sets = struct.unpack("=6I", held.raw)
+    return any(sets[place] for place in (0, 1, 3, 4))
+
+
+def _capabilities(call: tuple[int, int], sets: ctypes.Array[ctypes.c_char]) -> None:
     here = seccomp.machine()
     if here is None:
         raise OSError(errno.ENOSYS, "unknown machine")
     libc = ctypes.CDLL(None, use_errno=True)
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    number = ctypes.c_long(CAPSET[here.column])
-    if libc.syscall(number, header, bytes(24)) != 0:
-        raise OSError(ctypes.get_errno(), "capset failed")
+    if libc.syscall(ctypes.c_long(call[here.column]), header, sets) != 0:
+        name = "capset" if call == CAPSET else "capget"
+        raise OSError(ctypes.get_errno(), f"{name} failed")
 
 
 @cache

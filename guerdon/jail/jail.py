@@ -32,6 +32,10 @@ _START = (
 )
 
 
+class TooLarge(ValueError):
+    """A payload that no message to the server holds."""
+
+
 class Jail:
     """A server that forks confined jobs, and the only way to talk to it.
 
@@ -134,8 +138,9 @@ class Jail:
 
         Raises:
             JailError: when the server is gone.
-            OSError: when this process can make no folder, or open nothing more.
-            ValueError: for a payload that is too large.
+            OSError: when this process can make no folder, or open nothing more; or the
+                machine cannot fork the job, or not shut the jail around it.
+            TooLarge: for a payload that is.
         """
         limits = Limits() if limits is None else limits
         with tempfile.TemporaryDirectory(
@@ -144,20 +149,29 @@ class Jail:
             for place in range(limits.scratch_files):
                 Path(scratch, str(place)).touch()
             message = _request(function, payload, limits, scratch)
-            job, theirs, descriptors = Job.open(limits, progress)
-            try:
-                with theirs:
-                    self._ask(message, descriptors)
-                return job.listen(cancelled, self._alive)
-            except BaseException as error:
-                # Ctrl-C, a callback that raises, a server that is broken.
-                if isinstance(error, Disobedient):
-                    self._server.kill()
-                job.kill()
-                job.wait(GRACE)
-                raise
-            finally:
-                job.close()
+            return self._hear(message, Job.open(limits, progress), cancelled)
+
+    def _hear(
+        self,
+        message: bytes,
+        opened: tuple[Job, ExitStack, list[int]],
+        cancelled: threading.Event | None,
+    ) -> Answer:
+        """Ask for a job and hear it out; it is dead afterwards, come what may."""
+        job, theirs, descriptors = opened
+        try:
+            with theirs:
+                self._ask(message, descriptors)
+            return job.listen(cancelled, self._alive)
+        except BaseException as error:
+            # Ctrl-C, a callback that raises, a server that is broken.
+            if isinstance(error, Disobedient):
+                self._server.kill()
+            job.kill()
+            job.wait(GRACE)
+            raise
+        finally:
+            job.close()
 
     def _ask(self, message: bytes, descriptors: list[int]) -> None:
         with self._lock:
@@ -200,7 +214,7 @@ def _request(function: str, payload: str, limits: Limits, scratch: str) -> bytes
     """A message to the server.
 
     Raises:
-        ValueError: for a payload that is too large.
+        TooLarge: for a payload that is.
     """
     message = json.dumps(
         {
@@ -211,7 +225,7 @@ def _request(function: str, payload: str, limits: Limits, scratch: str) -> bytes
         }
     ).encode()
     if len(message) > MAX_MESSAGE:
-        raise ValueError(
+        raise TooLarge(
             f"jail: expected a request of at most {MAX_MESSAGE} bytes, got "
             f"{len(message)}"
         )

@@ -13,8 +13,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Self
 
+from guerdon.harmless import harmless
 from guerdon.jail.confine import Limits
-from guerdon.jail.zygote import ANSWER, END, FRAME, PROGRESS, SHUT
+from guerdon.jail.zygote import (
+    ANSWER,
+    END,
+    FAULT,
+    FRAME,
+    MAX_FAULT,
+    PROGRESS,
+    SHUT,
+    Fault,
+)
 
 PRINTED = 4000
 """Bytes of a job's output that are kept: the last ones."""
@@ -25,9 +35,10 @@ MAX_PARTS = 64
 GRACE = 10.0
 """Seconds that the server has to kill a job before it counts as broken itself."""
 
-_LARGEST = {SHUT: 0, PROGRESS: 16, ANSWER: (1 << 32) - 1}
+_LARGEST = {SHUT: 0, PROGRESS: 16, FAULT: MAX_FAULT, ANSWER: (1 << 32) - 1}
 """Bytes of the largest message of each kind; answers have a limit of their own."""
 
+_NO_MESSAGE = "it sent something that is no message"
 _READ = 1 << 20
 _TICK, _QUICK_TICK = 0.25, 0.05
 
@@ -50,8 +61,12 @@ class Answer:
         code: exit code, negative for the signal that ended it.
         reason: why there is no answer, for people; None when there is one.
         timed_out: it was killed at its deadline.
-        printed: the end of what it printed, at most ``PRINTED`` bytes, as text.
-        shut_after: seconds from the request until the jail was shut around it.
+        printed: the end of what it printed, at most ``PRINTED`` letters, none of
+            which a terminal obeys.
+        shut_after: seconds from the request until the jail was shut around it; None
+            when it never was, so that nothing but trusted code has run.
+        struck: somebody else killed it, as the system does for want of memory. A job
+            can do that to itself.
     """
 
     parts: tuple[bytes, ...]
@@ -60,6 +75,7 @@ class Answer:
     timed_out: bool
     printed: str
     shut_after: float | None
+    struck: bool = False
 
 
 class Job:
@@ -91,6 +107,7 @@ class Job:
         self._parts: list[bytes] = []
         self._total = 0
         self._shut_after: float | None = None
+        self._early: Fault | None = None
         self._share: float | None = None
         self._fault: str | None = None
         self._timed_out = False
@@ -162,6 +179,7 @@ class Job:
 
         Raises:
             JailError: when the server is gone, or does not obey.
+            OSError: when the machine could not fork it, or not shut the jail.
         """
         deadline = self._began + self._limits.seconds
         tick = _QUICK_TICK if cancelled is not None else _TICK
@@ -235,13 +253,24 @@ class Job:
                 self._total += length
             elif kind == PROGRESS:
                 self._share = _share(body)
+            elif kind == FAULT:
+                self._hear_fault(body)
             elif self._shut_after is None:
                 self._shut_after = time.monotonic() - self._began
         del held[:at]
 
+    def _hear_fault(self, body: bytes) -> None:
+        try:
+            self._early = Fault.read(body)
+        except (ValueError, RecursionError):
+            self._blame(_NO_MESSAGE)
+
     def _check(self, kind: bytes, length: int) -> None:
         if length > _LARGEST.get(kind, -1):
-            self._blame("it sent something that is no message")
+            self._blame(_NO_MESSAGE)
+        elif kind == FAULT and self._shut_after is not None:
+            # Only the machine's word stops a run, never that of a reward.
+            self._blame("it sent the machine's word from inside the jail")
         elif kind == ANSWER and self._total + length > self._limits.answer:
             self._blame(f"its answer is larger than {self._limits.answer} bytes")
         elif kind == ANSWER and len(self._parts) >= MAX_PARTS:
@@ -259,19 +288,29 @@ class Job:
             )
         forked, code = END.unpack(self._end)
         if not forked:
-            raise JailError(
-                f"the jail's server could not fork a job: {os.strerror(code)}"
-            )
-        printed = self._held["printed"].decode(errors="replace").strip()
+            words = f"the jail's server could not fork a job: {os.strerror(code)}"
+            raise OSError(code, words)
+        early = self._early if self._fault is None else None
+        if early is not None and early.number:
+            raise OSError(early.number, early.text, early.file)
+        printed = harmless(self._held["printed"].decode(errors="replace").strip())
         reason = self._fault
         if reason is None and code != 0:
             reason = _epitaph(code)
             if self._shut_after is None:
                 reason += " before the jail was shut"
+                reason += f": {early.text}" if early is not None else ""
         elif reason is None and (not self._parts or self._held["messages"]):
             reason = "it ended without an answer"
-        parts = () if reason else tuple(self._parts)
-        return Answer(parts, code, reason, self._timed_out, printed, self._shut_after)
+        return Answer(
+            () if reason else tuple(self._parts),
+            code,
+            reason,
+            self._timed_out,
+            printed[-PRINTED:],
+            self._shut_after,
+            struck=code == -signal.SIGKILL and self._killed_at is None,
+        )
 
 
 def _share(body: bytes) -> float:

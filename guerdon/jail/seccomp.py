@@ -98,60 +98,83 @@ def program(pid: int, here: Architecture) -> list[Instruction]:
 
 def _checks(pid: int) -> dict[str, list[Instruction]]:
     """Blocks that end in a verdict for every call of ``CHECKED``."""
-    deny = _give(ERRNO | EPERM)
     allow = _give(ALLOW)
-
-    def without(argument: int, bits: int) -> list[Instruction]:
-        masked = Instruction(AND, 0, 0, bits)
-        return [_argument(argument), masked, Instruction(EQUAL, 1, 0, 0), deny]
-
-    def refuse(value: int) -> list[Instruction]:
-        return [Instruction(EQUAL, 0, 1, value), deny]
-
-    def one_of(argument: int, values: tuple[int, ...]) -> list[Instruction]:
-        tests = [step for v in values for step in (Instruction(EQUAL, 0, 1, v), allow)]
-        return [_argument(argument), *tests, deny]
-
-    def zero(argument: int) -> list[Instruction]:
-        halves = (_argument(argument), _argument(argument, high=True))
-        return [s for h in halves for s in (h, Instruction(EQUAL, 1, 0, 0), deny)]
-
-    # Old Landlocks let a file be emptied by who opens it to read, and every Landlock
-    # lets the access mode 3 (neither read nor write) reach the driver of a device.
-    reading = [
-        Instruction(AND, 0, 0, _O_ACCMODE | _O_TRUNC),
-        *refuse(_O_TRUNC),
-        *refuse(_O_ACCMODE),
-        *refuse(_O_ACCMODE | _O_TRUNC),
-        allow,
-    ]
-    flags = Instruction(AND, 0, 0, _O_ASYNC)
-    set_flags = [_argument(2), flags, Instruction(EQUAL, 0, 1, 0), allow, deny]
     return {
-        "mmap": [*without(2, _PROT_EXEC), allow],
-        "mprotect": [*without(2, _PROT_EXEC), allow],
-        # Without threads most libraries go on with one; a process is no accident.
-        "clone": [
-            _argument(0),
-            Instruction(AND, 0, 0, _CLONE_THREAD),
-            Instruction(EQUAL, 0, 1, _CLONE_THREAD),
-            _give(ERRNO | EAGAIN),
-            _give(KILL),
-        ],
-        "tgkill": one_of(0, (pid,)),
-        "fcntl": [
-            _argument(1),
-            Instruction(EQUAL, 0, len(set_flags), _F_SETFL),
-            *set_flags,
-            *one_of(1, _FCNTL),
-        ],
-        "ioctl": one_of(1, _IOCTL),
-        "prctl": one_of(0, (_PR_SET_NAME, _PR_GET_NAME)),
+        "mmap": [*_without(2, _PROT_EXEC), allow],
+        "mprotect": [*_without(2, _PROT_EXEC), allow],
+        "clone": _no_process(),
+        "tgkill": _one_of(0, (pid,)),
+        "fcntl": _file_control(),
+        "ioctl": _one_of(1, _IOCTL),
+        "prctl": _one_of(0, (_PR_SET_NAME, _PR_GET_NAME)),
         # Limits of oneself may be looked at, not set.
-        "prlimit64": [*zero(0), *zero(2), allow],
-        "open": [_argument(1), *reading],
-        "openat": [_argument(2), *reading],
+        "prlimit64": [*_zero(0), *_zero(2), allow],
+        "open": _opening(1),
+        "openat": _opening(2),
     }
+
+
+def _no_process() -> list[Instruction]:
+    """Without threads most libraries go on with one; a process is no accident."""
+    return [
+        _argument(0),
+        Instruction(AND, 0, 0, _CLONE_THREAD),
+        Instruction(EQUAL, 0, 1, _CLONE_THREAD),
+        _give(ERRNO | EAGAIN),
+        _give(KILL),
+    ]
+
+
+def _file_control() -> list[Instruction]:
+    """Harmless commands, and flags but the one that has signals sent."""
+    flags = Instruction(AND, 0, 0, _O_ASYNC)
+    none = Instruction(EQUAL, 0, 1, 0)
+    set_flags = [_argument(2), flags, none, _give(ALLOW), _deny()]
+    return [
+        _argument(1),
+        Instruction(EQUAL, 0, len(set_flags), _F_SETFL),
+        *set_flags,
+        *_one_of(1, _FCNTL),
+    ]
+
+
+def _opening(flags: int) -> list[Instruction]:
+    """Any flags but two, which argument number ``flags`` holds.
+
+    Old Landlocks let a file be emptied by who opens it to read, and every Landlock
+    lets the access mode 3 (neither read nor write) reach the driver of a device.
+    """
+    return [
+        _argument(flags),
+        Instruction(AND, 0, 0, _O_ACCMODE | _O_TRUNC),
+        *_refuse(_O_TRUNC),
+        *_refuse(_O_ACCMODE),
+        *_refuse(_O_ACCMODE | _O_TRUNC),
+        _give(ALLOW),
+    ]
+
+
+def _without(argument: int, bits: int) -> list[Instruction]:
+    """Deny an argument with one of the bits; else go on."""
+    masked = Instruction(AND, 0, 0, bits)
+    return [_argument(argument), masked, Instruction(EQUAL, 1, 0, 0), _deny()]
+
+
+def _refuse(value: int) -> list[Instruction]:
+    """Deny what is loaded if it is ``value``; else go on."""
+    return [Instruction(EQUAL, 0, 1, value), _deny()]
+
+
+def _one_of(argument: int, values: tuple[int, ...]) -> list[Instruction]:
+    """Allow these values of an argument and no other."""
+    tests = [(Instruction(EQUAL, 0, 1, value), _give(ALLOW)) for value in values]
+    return [_argument(argument), *(step for test in tests for step in test), _deny()]
+
+
+def _zero(argument: int) -> list[Instruction]:
+    """Deny an argument that is not zero, all 64 bits of it; else go on."""
+    halves = (_argument(argument), _argument(argument, high=True))
+    return [s for h in halves for s in (h, Instruction(EQUAL, 1, 0, 0), _deny())]
 
 
 def _load(offset: int) -> Instruction:
@@ -165,6 +188,10 @@ def _argument(place: int, high: bool = False) -> Instruction:
 
 def _give(verdict: int) -> Instruction:
     return Instruction(RETURN, 0, 0, verdict)
+
+
+def _deny() -> Instruction:
+    return _give(ERRNO | EPERM)
 
 
 class _Program(ctypes.Structure):

@@ -144,6 +144,6 @@ DEADLY: dict[str, tuple[int | None, int | None]] = {
 """Nothing honest asks for these in a job; they end it."""
 
 SECCOMP = (317, 277)
-CAPSET = (126, 91)
+CAPGET, CAPSET = (125, 90), (126, 91)
 LANDLOCK = (444, 445, 446)
 """Create a ruleset, add a rule, restrict oneself; the same everywhere."""

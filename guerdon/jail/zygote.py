@@ -12,6 +12,7 @@ everything is still open and returns a function that is called once the jail is 
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import json
@@ -26,6 +27,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
+from guerdon.faults import blame, machine_fault
 from guerdon.jail.confine import Limits, confine, die_with_parent, first_to_go, readable
 
 MAX_MESSAGE = 1 << 17
@@ -41,8 +43,12 @@ ENVIRONMENT = {
 }
 """All that a job can see of an environment; no key, no home, no name of a user."""
 
-ANSWER, PROGRESS, READY, SHUT = b"R", b"P", b"Z", b"S"
-"""First byte of each message of a job: its answer, its progress, the jail is shut."""
+ANSWER, PROGRESS, READY, SHUT, FAULT = b"R", b"P", b"Z", b"S", b"F"
+"""First byte of each message of a job: its answer, its progress, the jail is shut.
+
+Why the jail could not be shut is heard only before it is: up to then every message is
+ours, and what may be forged comes behind it.
+"""
 
 FRAME = struct.Struct("=cI")
 """Kind and length of a message."""
@@ -53,6 +59,10 @@ END = struct.Struct("=?i")
 DESCRIPTORS = 3
 """What comes with a job: its line, a pipe for messages, one for what it prints."""
 
+MAX_FAULT = 1 << 15
+"""Bytes of the longest word about a fault."""
+
+_FAULT_LENGTH = 1000
 _OUT = 3
 _MOST_DESCRIPTORS = 1 << 20
 _LOOK_MS = 1000
@@ -63,6 +73,35 @@ class _Job(NamedTuple):
     pid: int
     scratch: str
     files: int
+
+
+class Fault(NamedTuple):
+    """Why the jail could not be shut around a job; no line of its text has run."""
+
+    number: int
+    """The machine's ``errno``; 0 where the trusted code itself has failed."""
+    text: str
+    file: str | None = None
+
+    @classmethod
+    def of(cls, error: OSError) -> Fault:
+        """What the machine could not do."""
+        file = None if error.filename is None else str(error.filename)
+        return cls(error.errno or 0, str(error.strerror), file)
+
+    def write(self) -> bytes:
+        """The message, short enough for the controller."""
+        file = self.file if self.file is None else self.file[:_FAULT_LENGTH]
+        return json.dumps([self.number, self.text[:_FAULT_LENGTH], file]).encode()
+
+    @classmethod
+    def read(cls, body: bytes) -> Fault:
+        """What ``write`` wrote; ValueError for anything else."""
+        found = json.loads(body)
+        match found:
+            case [int(number), str(text), str() | None as file]:
+                return cls(number, text, file)
+        raise ValueError(f"expected a fault, got {type(found).__name__}")
 
 
 def frame(kind: bytes, body: bytes) -> bytes:
@@ -201,12 +240,7 @@ def _run(message: dict[str, Any], parent: int, out: int, printed: int) -> NoRetu
     try:
         die_with_parent(parent)
         _alone(out, printed, message["scratch"])
-        limits = Limits(**message["limits"])
-        prepared = _prepare(message["function"], message["payload"])
-        scratch = [str(place) for place in range(limits.scratch_files)]
-        confine(limits, [os.path.join(message["scratch"], name) for name in scratch])
-        _send(_OUT, SHUT, b"")
-        for part in prepared(_tell):
+        for part in _shut_in(message)(_tell):
             _send(_OUT, ANSWER, part)
         code = 0
     except BaseException as error:
@@ -216,6 +250,32 @@ def _run(message: dict[str, Any], parent: int, out: int, printed: int) -> NoRetu
             os.write(2, "".join(lines).encode(errors="replace")[-4000:])
     finally:
         os._exit(code)
+
+
+def _shut_in(
+    message: dict[str, Any],
+) -> Callable[[Callable[[float], None]], list[bytes]]:
+    """Prepare the job and shut the jail; what the controller must know of both."""
+    try:
+        limits = Limits(**message["limits"])
+        prepared = _prepare(message["function"], message["payload"])
+    except Exception as error:
+        found = machine_fault(error, None)
+        told = Fault.of(found) if found else Fault(0, blame(error))
+        _send(_OUT, FAULT, told.write())
+        raise
+    scratch = [str(place) for place in range(limits.scratch_files)]
+    try:
+        confine(limits, [os.path.join(message["scratch"], name) for name in scratch])
+    except (OSError, ValueError) as error:
+        # The machine has said that it can; see ``layers``.
+        number = error.errno if isinstance(error, OSError) else None
+        why = getattr(error, "strerror", None) or error
+        words = f"the jail cannot be shut ({why}); guerdon doctor tries each layer"
+        _send(_OUT, FAULT, Fault(number or errno.EPERM, words).write())
+        raise
+    _send(_OUT, SHUT, b"")
+    return prepared
 
 
 def _alone(out: int, printed: int, scratch: str) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from guerdon.faults import machine_faults
+from guerdon.journal import seal
 from guerdon.journal.lock import NAME as LOCK_NAME
 from guerdon.journal.records import canonical
 
@@ -191,7 +192,7 @@ def open_untouched(
         JournalError: the file is damaged.
     """
     log = path.with_name(f"{path.name}-wal")
-    scratch = None
+    scratch, opened = None, path
     options = "mode=ro&immutable=1"
     try:
         if log.exists() and log.stat().st_size:
@@ -201,11 +202,12 @@ def open_untouched(
             )
             for source in (path, log):
                 _copy(source, Path(scratch.name) / source.name)
-            path, options = Path(scratch.name) / path.name, "mode=rw"
-        connection = _connect(path, options)
+            opened, options = Path(scratch.name) / path.name, "mode=rw"
+        connection = _connect(opened, options)
         try:
             _check_integrity(connection, path)
             _check_tables(connection, path)
+            _check_seal(connection, path)
         except BaseException:
             connection.close()
             raise
@@ -268,6 +270,7 @@ def write_new(folder: Path, config: Any) -> None:
         rows = [(key, canonical(value)) for key, value in meta.items()]
         db.execute("BEGIN")
         db.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+        seal.write(db)
         db.execute("COMMIT")
     os.replace(new, folder / FILE_NAME)
     if os.name == "posix":  # a rename is on the disk once its folder is
@@ -311,6 +314,18 @@ def _check_integrity(connection: sqlite3.Connection, path: Path) -> None:
     lines = [str(row[0]) for row in findings]
     if lines != ["ok"]:
         raise _refused(path, f"the file is damaged: {'; '.join(lines)[:300]}")
+
+
+def _check_seal(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse rows in which bytes have changed since they were written."""
+    try:
+        whole = seal.holds(connection)
+    except sqlite3.DatabaseError as error:
+        raise _refused(path, f"the file is damaged: {error}") from error
+    if not whole:
+        raise _refused(
+            path, "the file is damaged: its rows are not those that were written"
+        )
 
 
 def _check_tables(connection: sqlite3.Connection, path: Path) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from guerdon.journal import file
+from guerdon.faults import make_folder
+from guerdon.journal import file, seal
 from guerdon.journal.file import FILE_NAME, JournalBusy, JournalError
 from guerdon.journal.lock import FolderBusy, FolderLock, is_held
 from guerdon.journal.records import (
@@ -64,7 +65,7 @@ class Journal:
         folder = Path(folder)
         file.require_free_for_new(folder)
         canonical(config)  # a configuration that JSON cannot hold makes no folder
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         lock = _acquire(folder, create=True)
         try:
             file.require_free_for_new(folder)  # somebody may have been faster
@@ -148,7 +149,9 @@ class Journal:
         """Write ``value`` (any JSON) under ``key``, once."""
         text = canonical(value)
         with self._transaction() as db:
-            db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, text))
+            new = db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (key, text))
+            if new.rowcount:
+                seal.add(db, "meta", new.lastrowid)
             (written,) = db.execute(
                 "SELECT value FROM meta WHERE key = ?", (key,)
             ).fetchone()
@@ -182,6 +185,7 @@ class Journal:
         ``where`` finds the row of the record's first field; empty: always insert.
         """
         row = pack(record)
+        same = unpack(type(record), row)  # what nobody could read is not written
         columns, marks = ", ".join(row), ", ".join("?" * len(row))
         with self._transaction() as db:
             if where:
@@ -191,11 +195,12 @@ class Journal:
                     f"SELECT {columns} FROM {table} WHERE {where}", (key,)
                 ).fetchone()
                 if found is not None:
-                    if unpack(type(record), dict(found)) != unpack(type(record), row):
+                    if unpack(type(record), dict(found)) != same:
                         raise _contradiction(table, str(key))
                     return
             values = tuple(row.values())
-            db.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", values)
+            insert = f"INSERT INTO {table} ({columns}) VALUES ({marks})"
+            seal.add(db, table, db.execute(insert, values).lastrowid)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -262,23 +267,7 @@ class Journal:
 
     def totals(self) -> Totals:
         """Tokens, money and time of all calls so far."""
-        (row,) = self._rows(
-            "SELECT coalesce(sum(prompt_tokens), 0) AS prompt, "
-            "coalesce(sum(completion_tokens), 0) AS completion, sum(usd) AS usd, "
-            "coalesce(sum(seconds), 0.0) AS seconds, count(*) AS n, "
-            # A failure is kept as JSON, so its text begins with a quotation mark.
-            "count(failure) AS failed, count(CASE WHEN failure LIKE '\"budget: %' "
-            "OR failure LIKE '\"breaker: %' THEN 1 END) AS refused FROM calls"
-        )
-        return Totals(
-            prompt_tokens=row["prompt"],
-            completion_tokens=row["completion"],
-            usd=row["usd"],
-            seconds=row["seconds"],
-            calls_ok=row["n"] - row["failed"],
-            calls_failed=row["failed"] - row["refused"],
-            calls_refused=row["refused"],
-        )
+        return Totals.of(self.calls())
 
     def _rows(self, statement: str, *values: Any) -> list[sqlite3.Row]:
         with self._mutex:

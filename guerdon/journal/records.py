@@ -7,18 +7,37 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
-from guerdon.types import Failure
+from guerdon.checks import inside, number
+from guerdon.types import Failure, FailureKind
 
 Purpose = Literal["search", "final", "holdout"]
 PURPOSES = ("search", "final", "holdout")
 
+JsonObject = Any
+"""A JSON object with any values of its own, or None."""
+
 Record = TypeVar("Record")
+Value = TypeVar("Value")
+
+MAX_JSON = 64 << 20
+"""Letters of the longest JSON; the largest answer of a training has an eighth of it."""
+
+MAX_DEPTH = 200
+"""Lists and objects inside each other; who walks through them must not fall."""
+
+MAX_NUMBER = 10**300
+"""Whole numbers in JSON have any length, and no arithmetic of ours."""
 
 _JSON = {"request", "parents", "failure", "screening", "result", "summary", "data"}
+_NEVER_MADE = ("budget: ", "breaker: ")
+"""How the failures of refused calls begin."""
+
+_FILES = ("weights", "episodes")
+"""What a result names of the files of its training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +55,9 @@ class CallRecord:
         seconds: how long the call took.
         failure: one sentence for a failed call, else None.
         ts: Unix time; set when the record is made.
+
+    Raises:
+        ValueError: for tokens or a price below zero, which would widen a budget.
     """
 
     key: str
@@ -49,6 +71,11 @@ class CallRecord:
     seconds: float | None = field(default=None, compare=False)
     failure: str | None = None
     ts: float = field(default_factory=time.time, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("prompt_tokens", "completion_tokens", "usd"):
+            if (value := getattr(self, name)) is not None:
+                number(name, value, least=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +123,10 @@ class TrainingRecord:
         cpu_seconds: processor time.
         wall_seconds: time on the clock.
         artifact: file of the weights, relative to the run folder.
+
+    Raises:
+        TypeError: for a file that is no text.
+        ValueError: for another purpose, or a file that is not inside the run folder.
     """
 
     key: str
@@ -103,7 +134,7 @@ class TrainingRecord:
     seed: int
     purpose: Purpose
     steps: int
-    result: Any = None
+    result: JsonObject = None
     failure: Failure | None = None
     cpu_seconds: float | None = None
     wall_seconds: float | None = None
@@ -114,6 +145,12 @@ class TrainingRecord:
             raise ValueError(
                 f"purpose: expected one of {', '.join(PURPOSES)}, got {self.purpose!r}"
             )
+        if self.artifact is not None:
+            inside("artifact", self.artifact)
+        result = self.result if isinstance(self.result, Mapping) else {}
+        for name in _FILES:
+            if result.get(name) is not None:
+                inside(f"result.{name}", result[name])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +186,22 @@ class Totals:
     calls_ok: int
     calls_failed: int
     calls_refused: int = 0
+
+    @classmethod
+    def of(cls, calls: Sequence[CallRecord]) -> Totals:
+        """What these calls came to."""
+        failures = [call.failure for call in calls if call.failure is not None]
+        refused = sum(reason.startswith(_NEVER_MADE) for reason in failures)
+        prices = [call.usd for call in calls if call.usd is not None]
+        return cls(
+            prompt_tokens=sum(call.prompt_tokens or 0 for call in calls),
+            completion_tokens=sum(call.completion_tokens or 0 for call in calls),
+            usd=sum(prices) if prices else None,
+            seconds=sum(call.seconds or 0.0 for call in calls),
+            calls_ok=len(calls) - len(failures),
+            calls_failed=len(failures) - refused,
+            calls_refused=refused,
+        )
 
 
 def canonical(value: Any) -> str:
@@ -213,21 +266,25 @@ def pack(record: Any) -> dict[str, Any]:
 
 
 def unpack(kind: type[Record], row: Mapping[str, Any]) -> Record:
-    """The record that ``pack`` took apart.
+    """The record that ``pack`` took apart, every value of the type that it declares.
+
+    SQLite keeps any value in any column, and whoever sent a journal wrote what they
+    liked; past this nobody asks again.
 
     Raises:
-        ValueError: when the row holds JSON that does not parse or does not fit.
+        TypeError: for a value of another type than the record's.
+        ValueError: for JSON that does not parse or fit, and values out of bounds.
     """
     values: dict[str, Any] = {}
     for item in dataclasses.fields(kind):  # type: ignore[arg-type]
         value = row[item.name]
         if value is not None and item.name in _JSON:
-            value = loads(value)
+            value = loads(_text(item.name, value))
+        wanted = str(item.type)
+        plain = wanted.removesuffix(" | None")
+        if value is not None or plain == wanted:
+            value = _READERS[plain](item.name, value)
         values[item.name] = value
-    if values.get("parents") is not None:
-        values["parents"] = tuple(values["parents"])
-    if isinstance(values.get("failure"), dict):
-        values["failure"] = Failure(**values["failure"])
     return kind(**values)
 
 
@@ -235,9 +292,81 @@ def loads(text: str) -> Any:
     """Parse JSON from a file that may not be ours to trust.
 
     Raises:
-        ValueError: for text that is not JSON, or nested too deeply to read.
+        ValueError: for text that is not JSON, is too long or nested too deeply, or has
+            a number that is not finite.
     """
+    if len(text) > MAX_JSON:
+        raise ValueError(f"JSON of more than {MAX_JSON} letters")
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except RecursionError:
         raise ValueError("JSON is nested too deeply") from None
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        if not all(map(_fits, level)):
+            raise ValueError("JSON with a number that is not finite")
+        level = [inner for item in level for inner in _items(item)]
+        if not level:
+            return value
+    raise ValueError("JSON is nested too deeply")
+
+
+def _fits(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return not isinstance(value, int) or abs(value) <= MAX_NUMBER
+
+
+def _items(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _text(name: str, value: Any) -> str:
+    return _typed(name, value, str, "text")
+
+
+def _whole(name: str, value: Any) -> int:
+    return _typed(name, value, int, "a whole number")
+
+
+def _typed(name: str, value: Any, kind: type[Value], words: str) -> Value:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}: expected {words}, got {type(value).__name__}")
+    return value
+
+
+def _names(name: str, value: Any) -> tuple[str, ...]:
+    return tuple(_text(name, item) for item in _typed(name, value, list, "a list"))
+
+
+def _object(name: str, value: Any) -> dict[str, Any] | None:
+    return None if value is None else _typed(name, value, dict, "an object")
+
+
+def _failure(name: str, value: Any) -> Failure:
+    parts = _typed(name, value, dict, "an object")
+    if parts.keys() != _FAILURE_PARTS:
+        raise ValueError(f"{name}: expected {sorted(_FAILURE_PARTS)}")
+    if parts["kind"] not in get_args(FailureKind):
+        raise ValueError(f"{name}: unknown kind {str(parts['kind'])[:80]!r}")
+    if parts["line"] is not None:
+        _whole(f"{name}.line", parts["line"])
+    _text(f"{name}.reason", parts["reason"])
+    return Failure(**parts)
+
+
+_FAILURE_PARTS = {item.name for item in dataclasses.fields(Failure)}
+
+_READERS: dict[str, Callable[[str, Any], Any]] = {
+    "Any": lambda name, value: value,
+    "str": _text,
+    "Purpose": _text,
+    "int": _whole,
+    "float": number,
+    "JsonObject": _object,
+    "tuple[str, ...]": _names,
+    "Failure": _failure,
+}
+"""By the type that a record declares."""

@@ -346,10 +346,7 @@ def connect(
             price=price,
         )
     else:
-        raise ValueError(
-            f"language model {uri!r}: expected one of {', '.join(FORMS)}; the "
-            f"nearest one is {nearest(uri, FORMS)!r}"
-        )
+        raise ValueError(_unknown(uri))
     return _wrap(chat, cache, budget, price, attempts, seed, watch)
 
 
@@ -373,11 +370,29 @@ def _wrap(
     return chat if cache is None else Cached(chat, cache)
 
 
+def _unknown(uri: str) -> str:
+    """What a URI may be, and what this one was probably meant to be."""
+    # What stands behind the colon is the user's own, and like nothing of ours.
+    forms = {form.partition(":")[0]: form for form in reversed(FORMS)}
+    forms |= {form: form for form in FORMS}
+    scheme, colon, _ = uri.partition(":")
+    close = difflib.get_close_matches(scheme if colon else uri, forms, 1, 0.6)
+    if close:
+        hint = f"; the nearest one is {forms[close[0]]!r}"
+    elif uri and ":" not in uri and not any(map(str.isspace, uri)):
+        hint = f"; a model of OpenAI with this name is 'openai:{uri}'"
+    else:
+        hint = ""
+    return f"language model {uri!r}: expected one of {', '.join(FORMS)}{hint}"
+
+
 def endpoint_address(uri: str) -> tuple[str, str]:
     """Base URL and model of an ``openai:`` or ``http(s):`` URI; else ValueError."""
     if uri.startswith("openai:"):
         return "https://api.openai.com/v1", uri.removeprefix("openai:")
     parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(_unknown(uri))
     if parts.username or parts.password:
         raise ValueError(
             "language model: expected no user name or key inside the URL; put the key "

@@ -24,7 +24,7 @@ from guerdon.llm.budget import FREE
 from guerdon.llm.client import Answer, ModelError, Request, nearest
 from guerdon.llm.endpoint import Endpoint
 from guerdon.llm.secret import Secret
-from guerdon.llm.weights import MODELS, Progress, Weights, locate
+from guerdon.llm.weights import HINT, MODELS, Progress, Weights, locate
 
 CONTEXT = 4096
 """Tokens of prompt and answer together."""
@@ -34,6 +34,13 @@ _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "TEMP", "SYSTEMROOT")
 
 def _command() -> list[str]:
     return [sys.executable, "-P", "-s", "-m", "guerdon.llm.server"]
+
+
+def _cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _environment(threads: int) -> dict[str, str]:
@@ -67,18 +74,16 @@ class _Child:
             raise ModelError(
                 f"the server of the embedded model cannot start ({error})", "server"
             ) from None
-        try:
-            self.address = self._wait(settings, ready_timeout)
-        except BaseException:
-            self.stop()
-            raise
+        self._settings = settings
+        self._ready_timeout = ready_timeout
 
     @property
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    def _wait(self, settings: dict[str, object], timeout: float) -> str:
+    def ready(self) -> str:
         """Hand over the settings and wait for the address."""
+        timeout = self._ready_timeout
         stdin, stdout = self.process.stdin, self.process.stdout
         if stdin is None or stdout is None:
             raise RuntimeError("the server was started without pipes")
@@ -87,7 +92,7 @@ class _Child:
         reader.daemon = True
         reader.start()
         try:
-            stdin.write(json.dumps(settings).encode() + b"\n")
+            stdin.write(json.dumps(self._settings).encode() + b"\n")
             stdin.flush()
             line = lines.get(timeout=timeout)
             return str(json.loads(line)["address"])
@@ -108,7 +113,7 @@ class _Child:
         except subprocess.TimeoutExpired:
             status = "still running"
         size = self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(0, size - 400))
+        self._log.seek(max(0, size - 800))
         tail = self._log.read().decode("utf-8", "replace")
         return f"status {status}: {' '.join(tail.split()) or 'it said nothing'}"
 
@@ -135,8 +140,9 @@ class Embedded:
     Args:
         weights: which model.
         path: its file.
-        threads: threads of the server. Never more than free cores: its threads spin
-            at barriers, and one core too few makes it ten times slower.
+        threads: most threads of the server. There are never more than this process
+            has cores: they spin at barriers, and one core too few makes it ten times
+            slower.
         context: tokens of prompt and answer together.
         timeout: seconds for one call.
         ready_timeout: seconds until the model must be loaded.
@@ -164,7 +170,7 @@ class Embedded:
             )
         self.weights = weights
         self.path = path
-        self.threads = threads
+        self.threads = min(threads, _cores())
         self.context = context
         self.timeout = timeout
         self.ready_timeout = ready_timeout
@@ -172,8 +178,11 @@ class Embedded:
         self._lock = threading.Lock()
         self._child: _Child | None = None
         self._endpoint: Endpoint | None = None
+        self._closings = 0
         self.starts = 0
         """How often a server was started."""
+        self.address = ""
+        """Where the last one listens or listened."""
 
     @property
     def model(self) -> str:
@@ -192,25 +201,29 @@ class Embedded:
             ModelError: when there is no usable answer.
             MissingExtra: when xllamacpp is not installed.
         """
+        closings = self._closings
         with self._lock:
-            try:
-                return self._running().chat(request)
-            except ModelError as error:
-                if not self._is_dead(error):
-                    raise
-            try:
-                return self._running().chat(request)
-            except ModelError as error:
-                if not self._is_dead(error):
-                    raise
-                raise ModelError(
-                    "the server of the embedded model ended twice during the same "
-                    "request",
-                    "server",
-                ) from None
+            for _ in range(2):
+                if self._closings != closings:
+                    break
+                try:
+                    return self._running().chat(request)
+                except ModelError as error:
+                    if not self._is_dead(error) and self._closings == closings:
+                        raise
+            what = "ended twice" if self._closings == closings else "was stopped"
+            raise ModelError(
+                f"the server of the embedded model {what} during the same request",
+                "server",
+            )
 
     def close(self) -> None:
-        """Stop the server; another request would start it again."""
+        """Stop the server and break off its answer; a request would start it again."""
+        self._closings += 1
+        # Who waits for the answer holds the lock, for minutes where a model is large:
+        # that must not be what an interrupted run waits for.
+        if (child := self._child) is not None:
+            child.process.kill()
         with self._lock:
             self._stop()
 
@@ -252,8 +265,13 @@ class Embedded:
             }
             self.starts += 1
             self._child = _Child(self._command, settings, self.ready_timeout)
+            try:
+                self.address = self._child.ready()
+            except BaseException:
+                self._stop()
+                raise
             self._endpoint = Endpoint(
-                f"{self._child.address}/v1",
+                f"{self.address}/v1",
                 self.weights.name,
                 key=key,
                 timeout=self.timeout,
@@ -282,6 +300,22 @@ def free_memory() -> int | None:
         return None
 
 
+def candidates_for(name: str | None) -> list[Weights]:
+    """The model of a name, or without one all of them, best first.
+
+    Raises:
+        ValueError: for an unknown name; names the nearest one.
+    """
+    if name is None:
+        return list(MODELS.values())
+    if name not in MODELS:
+        raise ValueError(
+            f"unknown embedded model {name!r}; known: {', '.join(MODELS)}; the nearest "
+            f"one is {nearest(name, MODELS)!r}"
+        )
+    return [MODELS[name]]
+
+
 def open_embedded(
     name: str | None,
     *,
@@ -299,16 +333,13 @@ def open_embedded(
     """
     from guerdon.extras import require, require_installed
 
-    if name is not None and name not in MODELS:
-        raise ValueError(
-            f"unknown embedded model {name!r}; known: {', '.join(MODELS)}; the nearest "
-            f"one is {nearest(name, MODELS)!r}"
-        )
+    candidates = candidates_for(name)
     require_installed("openai", "llm")
     require("xllamacpp", "embedded")
     memory = free_memory()
     failures: list[str] = []
-    for weights in [MODELS[name]] if name else MODELS.values():
+    closed: set[str] = set()
+    for weights in candidates:
         if name is None and memory is not None and memory < weights.memory:
             failures.append(
                 f"{weights.name} needs {weights.memory >> 20} MiB of memory and "
@@ -316,12 +347,12 @@ def open_embedded(
             )
             continue
         try:
-            path = find(weights.name, progress=progress)
+            path = find(weights.name, progress=progress, closed=closed)
         except ModelError as error:
-            failures.append(error.message)
+            failures.append(error.message.removesuffix(HINT))
             continue
         return Embedded(weights, path, threads=threads, timeout=timeout)
-    raise ModelError("; ".join(failures), "server")
+    raise ModelError("; ".join(failures) + HINT, "server")
 
 
 def main(arguments: Sequence[str]) -> int:

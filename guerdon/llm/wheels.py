@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,19 +19,33 @@ PIP_TIMEOUT = 900.0
 _CHUNK = 1 << 20
 
 
-def pip_download(requirement: str, folder: Path) -> None:
+IMPATIENCE = 5
+"""Seconds without an answer after which an impatient pip gives up."""
+
+
+def pip_download(requirement: str, folder: Path, *, patient: bool = True) -> None:
     """Put the wheel of a requirement into a folder, with the pip of this Python.
 
     Nothing of the package runs: wheels only, no dependencies, no installation.
 
+    Args:
+        requirement: exact version of a package.
+        folder: where the wheel goes.
+        patient: wait and try again as the user's pip does. Behind a wall that lets
+            nothing through that would be minutes.
+
     Raises:
-        FetchError: with the last line that pip said.
+        FetchError: with the last line that pip said; ``unreachable`` where an
+            impatient pip waited in vain.
     """
     command = [sys.executable, "-m", "pip", "download", "--no-deps"]
     command += ["--only-binary=:all:", "--no-input", "--quiet"]
     command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
+    if not patient:
+        command += ["--retries", "1", "--timeout", str(IMPATIENCE)]
     # The user's index settings go along, the user's keys do not.
     env = {k: v for k, v in os.environ.items() if "API_KEY" not in k.upper()}
+    started = time.monotonic()
     try:
         done = subprocess.run(
             command,
@@ -48,7 +63,16 @@ def pip_download(requirement: str, folder: Path) -> None:
         ) from None
     if done.returncode != 0:
         said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
-        raise FetchError(f"pip could not download {requirement} ({said[:200]})")
+        # That is what pip says of an index that it could not reach, too; an index
+        # that answers says it sooner.
+        in_vain = (
+            not patient
+            and "no matching distribution" in said.lower()
+            and time.monotonic() - started >= IMPATIENCE
+        )
+        raise FetchError(
+            f"pip could not download {requirement} ({said[:200]})", unreachable=in_vain
+        )
 
 
 def from_wheels(

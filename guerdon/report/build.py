@@ -15,7 +15,7 @@ from typing import Any
 from guerdon import __version__
 from guerdon.extras import MissingExtra
 from guerdon.journal import canonical
-from guerdon.report import figures, measure, sections
+from guerdon.report import figures, headline, measure, sections
 from guerdon.report.candidate import Candidate
 from guerdon.report.data import RunData
 from guerdon.report.folder import require_no_links
@@ -155,7 +155,7 @@ def _page(data: RunData, charts: _Charts, folder: Path) -> str:
 </head>
 <body>
 <header>
-{sections.top(data)}
+{headline.top(data)}
 {notice}<nav aria-label="Contents">{links}</nav>
 </header>
 <main>
@@ -205,7 +205,7 @@ def report_json(data: RunData) -> dict[str, Any]:
     value = {
         "guerdon": __version__,
         "finished": data.finished,
-        "headline": sections.headline(data),
+        "headline": headline.headline(data),
         "task": data.task,
         "intent": data.intent,
         "llm": data.llm,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 from guerdon.journal import CandidateRecord, TrainingRecord
-from guerdon.report.measure import over_seeds
+from guerdon.report.measure import dig, over_seeds
 from guerdon.types import Estimate, Failure
 
 REFERENCES = {
@@ -81,21 +81,46 @@ class Candidate:
         return "trained" if self.fitness is not None else "not trained"
 
 
-def compared(config: Mapping[str, Any], seeds: Mapping[str, int]) -> int:
-    """How many finalists the winner was told apart from by more than one seed.
+def finalists(
+    selection: object,
+    trainings: Iterable[TrainingRecord],
+    config: Mapping[str, Any],
+    seeds: Mapping[str, int],
+) -> list[str]:
+    """Ids of the candidates that the winner was chosen from.
 
     Args:
-        config: of the run; it says how many finalists there are at most.
+        selection: what the run wrote down when it chose; it names them.
+        trainings: of the run. Where nothing is named, as in a run of an earlier
+            version, the finalists are who got seeds of the finals.
+        config: of the run; how many there could be at most, where neither tells.
+        seeds: of every candidate with a true score, how many seeds selected it.
+    """
+    named = dig(selection, "finalists")
+    if isinstance(named, list):
+        return [name for name in named if isinstance(name, str) and name in seeds]
+    final = {
+        training.candidate for training in trainings if training.purpose == "final"
+    }
+    if final:
+        return sorted(final & seeds.keys())
+    most = config.get("finalists")
+    longest = sorted(seeds, key=lambda name: -seeds[name])
+    return longest[:most] if isinstance(most, int) else longest
+
+
+def compared(finalists: Sequence[str], seeds: Mapping[str, int]) -> bool:
+    """Whether the winner was told apart from others by more than one seed.
+
+    Args:
+        finalists: whom it was chosen from.
         seeds: of every candidate with a true score, how many seeds selected it.
 
     Returns:
-        The number of finalists; 0 where nothing can be said about them, because
-        there was one alone, or no second seed of any.
+        False where nothing can be said about them, because there was one alone, or no
+        second seed of any: without it there is no spread to compare the means with.
     """
-    most = config.get("finalists")
-    finalists = min(len(seeds), most) if isinstance(most, int) else len(seeds)
-    # Without a second seed there is no spread to compare the means with.
-    return finalists if finalists > 1 and max(seeds.values()) > 1 else 0
+    return len(finalists) > 1 and max(seeds[name] for name in finalists) > 1
 
 
 def best_of(candidates: Iterable[Candidate]) -> Candidate | None:

@@ -26,8 +26,8 @@ from guerdon.report.candidate import (
     Origin,
     best_of,
     compared,
+    finalists,
 )
-from guerdon.report.folder import require_candidates, require_trainings
 from guerdon.report.measure import as_estimate, as_number, dig, over_seeds
 from guerdon.types import Estimate
 
@@ -45,6 +45,7 @@ _COMMAND_FLAGS = (
     "eval_episodes",
     "algo",
     "seed",
+    "trust",
 )
 
 
@@ -121,8 +122,6 @@ class RunData:
             self.rounds: list[RoundRecord] = journal.rounds()
             self.totals = journal.totals()
             records = journal.candidates()
-        require_candidates(folder, records)
-        require_trainings(folder, self.trainings)
         self.folder = folder
         self.finished = isinstance(summary, Mapping)
         self.summary: Mapping[str, Any] = summary if self.finished else {}
@@ -187,14 +186,18 @@ class RunData:
 
         None where there was nothing to compare it with.
         """
-        if not compared(self.config, self._seeds):
+        if not compared(self._finalists, self._seeds):
             return None
         return as_number(dig(self._selection, "probability"))
 
     @property
     def only_finalist(self) -> bool:
         """Whether the winner was the only candidate with a true score to choose."""
-        return min(len(self._seeds), as_number(self.config.get("finalists")) or 2) == 1
+        return len(self._finalists) == 1
+
+    @property
+    def _finalists(self) -> list[str]:
+        return finalists(self._selection, self.trainings, self.config, self._seeds)
 
     @property
     def _seeds(self) -> dict[str, int]:

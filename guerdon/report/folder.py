@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from guerdon.journal import CandidateRecord, JournalError, TrainingRecord
-from guerdon.types import Failure
+from guerdon.journal import JournalError
 
 _FOLDERS = ("trainings", "answers", "figures")
 """Folders of a run; what else lies beside the journal is the user's own."""
@@ -49,77 +48,13 @@ def _ours(folder: Path) -> Iterator[Path]:
                 yield Path(place) / name
 
 
-def require_candidates(folder: Path, records: Iterable[CandidateRecord]) -> None:
-    """Refuse candidates with values of other types than the journal writes.
-
-    SQLite keeps any value in any column, so a journal may hold text in the place of a
-    number.
+def require_inside(folder: Path, name: str) -> Path:
+    """The file of a run that its journal names, which must lie in the folder.
 
     Raises:
-        JournalError: names the record and the column.
+        JournalError: names a file that some link of the user's leads out of it.
     """
-    for one in records:
-        wanted: dict[str, tuple[object, type | tuple[type, ...]]] = {
-            "id": (one.id, str),
-            "round": (one.round, int),
-            "slot": (one.slot, int),
-            "operator": (one.operator, str),
-            "parents": (one.parents, tuple),
-            "source": (one.source, (str, type(None))),
-            "plan": (one.plan, (str, type(None))),
-            "call_key": (one.call_key, (str, type(None))),
-            "failure": (one.failure, (Failure, type(None))),
-        }
-        _require(folder, f"candidate {one.id!r:.60}", wanted)
-        if not all(isinstance(parent, str) for parent in one.parents):
-            raise _wrong(folder, f"candidate {one.id!r:.60}", "parents")
-        _require_failure(folder, f"candidate {one.id!r:.60}", one.failure)
-
-
-def require_trainings(folder: Path, records: Iterable[TrainingRecord]) -> None:
-    """The same for trainings.
-
-    Raises:
-        JournalError: names the record and the column.
-    """
-    number = (int, float, type(None))
-    for one in records:
-        wanted: dict[str, tuple[object, type | tuple[type, ...]]] = {
-            "key": (one.key, str),
-            "candidate": (one.candidate, str),
-            "seed": (one.seed, int),
-            "steps": (one.steps, int),
-            "cpu_seconds": (one.cpu_seconds, number),
-            "wall_seconds": (one.wall_seconds, number),
-            "artifact": (one.artifact, (str, type(None))),
-            "failure": (one.failure, (Failure, type(None))),
-        }
-        _require(folder, f"training {one.key!r:.60}", wanted)
-        _require_failure(folder, f"training {one.key!r:.60}", one.failure)
-
-
-def _require_failure(folder: Path, whose: str, failure: Failure | None) -> None:
-    if failure is not None:
-        wanted: dict[str, tuple[object, type | tuple[type, ...]]] = {
-            "failure.kind": (failure.kind, str),
-            "failure.reason": (failure.reason, str),
-            "failure.line": (failure.line, (int, type(None))),
-        }
-        _require(folder, whose, wanted)
-
-
-def _require(
-    folder: Path,
-    whose: str,
-    wanted: dict[str, tuple[object, type | tuple[type, ...]]],
-) -> None:
-    for name, (value, kinds) in wanted.items():
-        if not isinstance(value, kinds):
-            raise _wrong(folder, whose, name)
-
-
-def _wrong(folder: Path, whose: str, name: str) -> JournalError:
-    return JournalError(
-        f"{folder}: the journal's {whose} cannot be read: {name} is of another type. "
-        "Restore the file from a copy, or use another folder"
-    )
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise JournalError(f"{path}: expected a file of the run, found one outside")
+    return path

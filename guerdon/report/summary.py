@@ -12,7 +12,7 @@ import numpy as np
 from guerdon.agents.statistics import human_normalised, interval, iqm
 from guerdon.envs import Task
 from guerdon.journal import CandidateRecord, Journal, Totals, TrainingRecord
-from guerdon.report.candidate import compared
+from guerdon.report.candidate import compared, finalists
 from guerdon.types import Estimate
 
 MODEL = "model_"
@@ -45,6 +45,7 @@ def summarise(journal: Journal, task: Task) -> dict[str, Any]:
         for row, name in names.items()
     }
     trainings = _by_seed(journal.trainings())
+    seeds = _selecting(candidates, trainings)
     totals = journal.totals()
     return {
         "task": task.id,
@@ -54,7 +55,7 @@ def summarise(journal: Journal, task: Task) -> dict[str, Any]:
         "degraded": _degraded(journal, totals),
         "winner": _winner(candidates.get(names["winner"] or ""), holdout["winner"]),
         "probability_best": selection.get("probability")
-        if compared(config, _selecting(candidates, trainings))
+        if compared(finalists(selection, trainings, config, seeds), seeds)
         else None,
         "holdout": holdout,
         "best_of_n": {

@@ -9,9 +9,9 @@ from __future__ import annotations
 import html
 import math
 import re
-import unicodedata
 from collections.abc import Iterator
 
+from guerdon.harmless import harmless
 from guerdon.types import Estimate
 
 NOT_MEASURED = "not measured"
@@ -39,14 +39,8 @@ def visible(text: str, cap: int) -> str:
     >>> visible(f"a{chr(0x202E)}b", 10) == f"a{chr(92)}u202eb"
     True
     """
-    kept = "".join(_visible_character(c) for c in text[: cap + 1])
+    kept = harmless(text[: cap + 1])
     return kept if len(text) <= cap else f"{kept[:cap]}…"
-
-
-def _visible_character(character: str) -> str:
-    if character in "\n\t" or unicodedata.category(character)[0] != "C":
-        return character
-    return f"\\u{ord(character):04x}"
 
 
 def escape(value: object, cap: int = SENTENCE_CAP) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from guerdon.agents.evaluate import load_episodes, save_episodes
-from guerdon.agents.training import Outcome, TrainingJob, Trouble
+from guerdon.agents.training import TrainingJob
 from guerdon.agents.workers import WorkerPool
 from guerdon.envs import Task
-from guerdon.faults import AGAIN
 from guerdon.journal import (
     CandidateRecord,
     Journal,
@@ -22,6 +20,7 @@ from guerdon.journal import (
     canonical,
 )
 from guerdon.llm.client import Chat
+from guerdon.report.folder import require_inside
 from guerdon.reward_design.language import Rejected, parse
 from guerdon.reward_design.search import (
     Bank,
@@ -42,11 +41,8 @@ from guerdon.run.config import (
     Observer,
     RunConfig,
 )
-from guerdon.run.crashes import ALIKE, NothingTrains, crashed, way
+from guerdon.run.trainings import Trainings
 from guerdon.types import Episode, Failure
-
-STRUCK = "worker died: killed by"
-"""How the reason begins of a training that a signal ended."""
 
 GLANCE = 0.2
 """Seconds between two looks at the workers while a model writes."""
@@ -78,12 +74,15 @@ class Loop:
         observe: Observer,
     ) -> None:
         self.config, self.task, self.journal = config, task, journal
-        self.pool, self.chat, self.observe = pool, chat, observe
+        self.chat, self.observe = chat, observe
         self.search = Search(config.search(), model=chat is not None)
-        self.open: dict[str, tuple[str, Purpose, TrainingJob]] = {}
-        # Crashes from before anything has worked: whose fault they are is not known.
-        self._held: list[TrainingRecord] = []
-        self._works = any(not crashed(t) for t in journal.trainings())
+        self.trainings = Trainings(
+            task.id,
+            journal,
+            pool,
+            observe,
+            lambda: self._holdout_job("sparse", HOLDOUT_SEED),
+        )
         self._noted = {(e.kind, canonical(e.data)) for e in journal.events()}
 
     def go(self) -> None:
@@ -138,9 +137,9 @@ class Loop:
             if proposal.source is not None and proposal.failure is None:
                 for seed in self.search.seeds:
                     job = self._job(proposal.source, seed)
-                    self._train(proposal.id, "search", job)
-            self.collect(wait=False)
-        self.collect(wait=True)
+                    self.trainings.start(proposal.id, "search", job)
+            self.trainings.collect(wait=False)
+        self.trainings.collect(wait=True)
         scores = {
             p.id: self._score(p.id, "search")
             for p in proposals
@@ -164,7 +163,7 @@ class Loop:
         thread = threading.Thread(target=ask, name="proposer", daemon=True)
         thread.start()
         while thread.is_alive():
-            self.collect(wait=False)
+            self.trainings.collect(wait=False)
             thread.join(GLANCE)
         (found,) = answer
         if isinstance(found, BaseException):
@@ -217,9 +216,9 @@ class Loop:
         """Add episodes of the round's best agents: the bank sees new parts."""
         episodes: list[Episode] = []
         for name in names:
-            for training in self._trainings(name, "search"):
+            for training in self.trainings.of(name, "search"):
                 file = (training.result or {}).get("episodes")
-                path = self.journal.folder / TRAININGS / str(file)
+                path = require_inside(self.journal.folder, f"{TRAININGS}/{file}")
                 if file and path.exists():
                     episodes += load_episodes(path, self.task)
         if episodes:
@@ -235,135 +234,11 @@ class Loop:
                 return replace(job, trust=self.config.trust)
         return self.config.job(reward, seed)
 
-    # --- trainings ------------------------------------------------------------
-
-    def _trainings(self, candidate: str, purpose: Purpose) -> list[TrainingRecord]:
-        """By seed: the journal has them in the order in which they finished."""
-        found = self.journal.trainings(candidate, purpose)
-        return sorted(found, key=lambda training: training.seed)
-
-    def _train(
-        self,
-        candidate: str,
-        purpose: Purpose,
-        job: TrainingJob,
-        *,
-        first: bool = False,
-    ) -> None:
-        """Start a training unless the journal has it; ``first`` of those that wait."""
-        if job.key in self.open or any(job.key == t.key for t in self._held):
-            return
-        known = self.journal.training(job.key)
-        if known is not None:
-            self.observe("trained", {"record": known, "kept": True})
-            return
-        self.open[job.key] = (candidate, purpose, job)
-        self.pool.submit(job, first=first)
-
-    def collect(self, *, wait: bool) -> None:
-        """Journal what has finished; with ``wait`` until nothing is under way.
-
-        Raises:
-            OSError: for what the machine could not do. The rest is journaled first.
-            NothingTrains: when it is not the candidates that crash.
-        """
-        while True:
-            trouble: Trouble | None = None
-            for job, outcome in self.pool.poll(0.5 if wait else 0.0):
-                outcome = self._struck(job, outcome)
-                if isinstance(outcome, Trouble):
-                    del self.open[job.key]
-                    trouble = trouble or outcome
-                else:
-                    self._finished(job, outcome)
-            if trouble is not None:
-                raise trouble.error()
-            if len(self._held) >= ALIKE or (self._held and wait and not self.open):
-                self._ask_baseline()
-            shares = [self.pool.progress(job) for _, _, job in self.open.values()]
-            self.observe("training", {"open": len(self.open), "shares": shares})
-            if not (wait and self.open):
-                return
-
-    def _struck(
-        self, job: TrainingJob, outcome: Outcome | Trouble
-    ) -> Outcome | Trouble:
-        """A holdout training that was killed twice is the machine's trouble.
-
-        All its rewards have been trained before, so the result would have a gap that
-        no later run could fill.
-        """
-        purpose = self.open[job.key][1]
-        if (
-            purpose == "holdout"
-            and isinstance(outcome, Failure)
-            and outcome.reason.startswith(STRUCK)
-        ):
-            first = outcome.reason.partition("\n")[0]
-            text = f"a training of the holdout was killed twice ({first}); {AGAIN}"
-            return Trouble(errno.EAGAIN, text)
-        return outcome
-
-    def _finished(self, job: TrainingJob, outcome: Outcome) -> None:
-        candidate, purpose, _ = self.open.pop(job.key)
-        record = TrainingRecord(
-            key=job.key,
-            candidate=candidate,
-            seed=job.seed,
-            purpose=purpose,
-            steps=job.steps,
-        )
-        if isinstance(outcome, Failure):
-            record = replace(record, failure=outcome)
-        else:
-            record = replace(
-                record,
-                result=outcome.as_record(),
-                cpu_seconds=outcome.cpu_seconds,
-                wall_seconds=outcome.wall_seconds,
-                artifact=outcome.weights and f"{TRAININGS}/{outcome.weights}",
-            )
-        if crashed(record) and not self._works:
-            self._held.append(record)
-            return
-        self._release()
-        self.journal.add_training(record)
-        self.observe("trained", {"record": record, "kept": False})
-
-    def _ask_baseline(self) -> None:
-        """Whether the crashes so far are the candidates' fault.
-
-        The first baseline training of the holdout is due anyway. Where it works, the
-        candidates have crashed; where it crashes like all of them, nothing of it is
-        their fault, nor written down, and a run after the repair begins with them.
-        """
-        job = self._holdout_job("sparse", HOLDOUT_SEED)
-        baseline = self.journal.training(job.key) or next(
-            (record for record in self._held if record.key == job.key), None
-        )
-        if baseline is None:
-            self._train("sparse", "holdout", job, first=True)
-            return
-        ways = {way(t.failure) for t in (baseline, *self._held) if t.failure}
-        if len(ways) == 1 and baseline.failure is not None:
-            raise NothingTrains(
-                f"{self.task.id}: every training crashes in the same way, with the "
-                f"sparse reward too: {baseline.failure.reason}. Mend that and run the "
-                "same command again; none of it is held against a candidate"
-            )
-        self._release()
-
-    def _release(self) -> None:
-        """Journal the crashes that were held back: they are the candidates' own."""
-        self._works = True
-        held, self._held = self._held, []
-        for record in held:
-            self.journal.add_training(record)
-            self.observe("trained", {"record": record, "kept": False})
+    # --- scores -----------------------------------------------------------------
 
     def _score(self, candidate: str, purpose: Purpose) -> Score | Failure:
         """True score of a candidate, from the journal."""
-        trainings = self._trainings(candidate, purpose)
+        trainings = self.trainings.of(candidate, purpose)
         for training in trainings:
             if training.failure is not None:
                 return training.failure
@@ -404,8 +279,8 @@ class Loop:
             for request in requests:
                 source = request.candidate.proposal.source or ""
                 job = self._job(source, request.seed)
-                self._train(request.candidate.id, "final", job)
-            self.collect(wait=True)
+                self.trainings.start(request.candidate.id, "final", job)
+            self.trainings.collect(wait=True)
             scores = {
                 r.candidate.id: score
                 for r in requests
@@ -420,6 +295,7 @@ class Loop:
         selection = {
             "winner": winner.id if winner else None,
             "best_of_n": fresh.id if fresh else None,
+            "finalists": [finalist.id for finalist in self.search.finalists()],
             "probability": self.search.best_probability() if winner else None,
             "fresh_candidates": sum(
                 not m.proposal.parents for m in self.search.archive.members
@@ -436,8 +312,8 @@ class Loop:
         for seed in range(HOLDOUT_SEED, HOLDOUT_SEED + self.config.seeds):
             for candidate, reward in rewards.items():
                 job = self._holdout_job(reward, seed)
-                self._train(candidate, "holdout", job)
-        self.collect(wait=True)
+                self.trainings.start(candidate, "holdout", job)
+        self.trainings.collect(wait=True)
 
     def _holdout_job(self, reward: str, seed: int) -> TrainingJob:
         return replace(self._job(reward, seed), eval_seed=HOLDOUT_EVALUATION_SEED)

@@ -20,7 +20,7 @@ from guerdon.llm.client import Chat, ModelError, connect
 from guerdon.llm.journaled import Journaled, Note, Relay
 from guerdon.report import write_report
 from guerdon.report.build import HTML_NAME
-from guerdon.report.folder import require_no_links
+from guerdon.report.folder import require_inside, require_no_links
 from guerdon.report.summary import summarise
 from guerdon.run.config import (
     HOLDOUT_EVALUATION_SEED,
@@ -83,6 +83,8 @@ def run_search(
         raise TypeError(f"config: expected a RunConfig, got {type(config).__name__}")
     if not isinstance(folder, str | os.PathLike):
         raise TypeError(f"folder: expected a path, got {type(folder).__name__}")
+    if not os.fspath(folder):
+        raise ValueError("folder: expected a path, got an empty text; '.' is this one")
     folder = Path(folder)
     require_no_links(folder)
     task = load_task(config.task)
@@ -201,7 +203,7 @@ def _go(loop: Loop, journal: Journal) -> None:
 
     def stop() -> None:
         try:
-            loop.collect(wait=False)
+            loop.trainings.collect(wait=False)
         finally:
             journal.add_event("stopped", {"wall_seconds": time.time() - started})
 
@@ -271,7 +273,7 @@ def _film(journal: Journal, task: Task, observe: Observer) -> None:
     # A typical agent: neither the luckiest seed nor the one that failed.
     order = sorted(trained, key=lambda t: (float(t.result["fitness"]), t.seed))
     typical = order[len(order) // 2]
-    weights = journal.folder / str(typical.artifact)
+    weights = require_inside(journal.folder, str(typical.artifact))
     try:
         policy = load_policy(weights, task)
         shown = render_episode(task, policy, path, HOLDOUT_EVALUATION_SEED)

@@ -15,7 +15,13 @@ from guerdon.agents.training import Outcome, TrainingJob, Trouble, Trust
 from guerdon.checks import integer
 from guerdon.envs import Task, load_task
 from guerdon.extras import MissingExtra, require_installed
-from guerdon.faults import blame, machine_fault, machine_faults, whole_file
+from guerdon.faults import (
+    blame,
+    machine_fault,
+    machine_faults,
+    make_folder,
+    whole_file,
+)
 from guerdon.run.config import Resources
 from guerdon.run.trust import require_enforced
 from guerdon.types import Failure
@@ -96,6 +102,8 @@ def train_one(
         MissingExtra: names the extra that is not installed.
         OSError: for a disk that is full or not to be written to, or too little memory.
     """
+    if isinstance(out, str) and not out:
+        raise ValueError("out: expected a folder, got an empty text")
     job = TrainingJob(
         task=task,
         reward=reward,
@@ -113,7 +121,7 @@ def train_one(
     require_enforced(job.trust)
     if out is not None:
         out = Path(out)
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
     outcome = _trained(job, out, progress)
     if isinstance(outcome, Failure):
         return {"task": task, "failure": asdict(outcome)}

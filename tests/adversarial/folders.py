@@ -113,6 +113,7 @@ def put(folder: Path, table: str, column: str, value: Any) -> None:
     """Write into a journal past everything that would refuse it."""
     db = sqlite3.connect(folder / "journal.sqlite")
     try:
+        db.execute("DELETE FROM meta WHERE key = 'seal'")
         db.execute(f"UPDATE {table} SET {column} = ?", (value,))
         db.commit()
     finally:

@@ -212,7 +212,10 @@ H = [
     Hostile("H abort", top("import os", "os.abort()"), 1, "SIGABRT|SIGSYS"),
     Hostile("H quiet end", top("import os", "os._exit(0)"), 1, "without an answer"),
     Hostile(
-        "H end", top("import sys", "sys.exit(0)"), 1, "exit code|without an answer"
+        "H end",
+        top("import sys", "sys.exit(0)"),
+        1,
+        "exit code|without an answer|ends the",
     ),
     Hostile(
         "H deaf to SIGTERM",

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from guerdon.cli import main
-from guerdon.cli.output import Terminal, complain, harmless
+from guerdon.cli.output import Terminal, complain
 from guerdon.envs import load_task
+from guerdon.harmless import harmless
 from guerdon.journal import Journal
 from guerdon.llm.client import Request as ModelRequest
 from guerdon.llm.parse import quote

@@ -24,6 +24,20 @@ def pool_of(folder: Path, *, count: int = 1, deadline: float = PATIENCE) -> Work
     return WorkerPool(count, deadline, folder, function="scripted_jobs:run")
 
 
+def test_a_temporary_folder_with_too_long_a_path_is_one_line_that_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "/tmp/" + 71 * "x"
+    monkeypatch.setattr("tempfile.tempdir", long)
+    with pytest.raises(OSError, match=r"has 76 bytes.* set TMPDIR to a shorter one"):
+        pool_of(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", long[:-1])
+    server._require_short_address()
+    # As multiprocessing itself makes it, which is what the limit is about.
+    listener = f"{long[:-1]}/pymp-12345678/listener-12345678"
+    assert len(listener) == 107
+
+
 def run_one(folder: Path, action: str, deadline: float = PATIENCE) -> Outcome | Trouble:
     with pool_of(folder, deadline=deadline) as pool:
         pool.submit(job(action))
@@ -140,6 +154,22 @@ def test_a_worker_that_a_signal_killed_is_tried_once_more(
     tmp_path: Path, action: str
 ) -> None:
     assert run_one(tmp_path, action) == result_of(job(action))
+
+
+def test_the_death_of_the_server_under_a_job_is_never_its_crash(tmp_path: Path) -> None:
+    with pool_of(tmp_path) as pool:
+        one = job("progress")
+        pool.submit(one)
+        for again in (True, False):
+            assert wait_until(lambda: pool.progress(one) == 0.5)
+            pid = server.server_pid()
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            assert not again or wait_until(lambda: pool.progress(one) == 0.0)
+        ((_, outcome),) = pool.as_completed(timeout=PATIENCE)
+    assert isinstance(outcome, Trouble)
+    assert outcome.text.count("the server of the workers died") == 2
+    assert "run the same command again" in outcome.text
 
 
 def test_a_killed_job_is_tried_again_after_those_that_wait(tmp_path: Path) -> None:

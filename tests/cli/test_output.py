@@ -15,6 +15,7 @@ import pytest
 
 # Imported before anything is replaced in the modules that these take names from.
 from guerdon.cli import doctor, main, output, progress  # noqa: F401
+from guerdon.interrupt import is_command
 
 COUNTDOWN = "tests.agents.countdown_task:TASK"
 PROGRAM = """def reward(prev, action, now, params):
@@ -126,6 +127,59 @@ def test_ctrl_c_anywhere_is_status_130(
     out, err = capsys.readouterr()
     assert json.loads(out)["error"] == "interrupted"
     assert "Traceback" not in err
+
+
+@POSIX
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["in words", "as JSON"])
+def test_ctrl_c_while_the_command_is_loaded_is_one_line_and_status_130(
+    tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    # The first thing that the package imports is a module that hears Ctrl-C.
+    (tmp_path / "gymnasium").mkdir()
+    (tmp_path / "gymnasium" / "__init__.py").write_text(
+        "import os, signal\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT)\n"
+        "except BaseException:\n    raise ImportError('half loaded') from None\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "guerdon", "tasks", *more],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (130, "guerdon: interrupted\n")
+    said = json.loads(ended.stdout) if more else {"error": "interrupted"}
+    assert said["error"] == "interrupted"
+
+
+@POSIX
+def test_ctrl_c_is_left_to_the_programs_that_import_the_package() -> None:
+    program = (
+        "import guerdon, signal; "
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    )
+    words = [sys.executable, "-c", program, "-m", "guerdon"]
+    assert subprocess.run(words, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("/bin/python /bin/guerdon search x", True),
+        ("python -X dev -m guerdon tasks", True),
+        ("python.exe Scripts/guerdon.exe", True),
+        ("python -m pytest guerdon", False),
+        ("python train.py -m guerdon", False),
+        ("python -c pass guerdon", False),
+        ("python", False),
+        ("", False),
+    ],
+)
+def test_a_process_is_the_command_by_how_it_was_started(
+    words: str, expected: bool
+) -> None:
+    assert is_command(words.split()) is expected
 
 
 def test_a_reader_of_the_progress_that_has_gone_ends_the_search(

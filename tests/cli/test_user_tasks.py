@@ -88,6 +88,9 @@ def gives():
 
 def breaks():
     return [][0]  # line 36
+
+
+NOTHING = None
 """
 MODULES = {
     "nasty_environment": ENVIRONMENT,
@@ -157,6 +160,8 @@ def refusal(folder: Path, capfd: pytest.CaptureFixture[str]) -> Refusal:
         ("nasty_tasks:needs", ("needs arguments", "'argument'", "without arguments")),
         ("os.path:join", ("needs arguments", "expected a guerdon.Task, or a function")),
         ("nasty_tasks:gives", ("expected a guerdon.Task", "it gave int")),
+        ("nasty_tasks:NOTHING", ("expected a guerdon.Task, or a function", "got None")),
+        ("nasty_tasks:ABSENT", ("has no 'ABSENT'", "tasks in it: GOOD")),
         ("nasty_environment:Counter", ("gymnasium environment", "task_from_env")),
         ("nasty_tasks.py:GOOD", ("not of a file", "'nasty_tasks:GOOD'")),
         ("./nasty_tasks.py:GOOD", ("not of a file", "'nasty_tasks:GOOD'")),

@@ -114,6 +114,12 @@ def test_the_page_on_the_search_explains_every_class_of_failure() -> None:
         assert f"| `{kind}` |" in text
 
 
+def test_the_table_of_adapters_says_where_a_task_must_be_given() -> None:
+    text = (DOCS / "programs.md").read_text("utf-8")
+    (row,) = [line for line in text.splitlines() if line.startswith("| its `SubprocV")]
+    assert "RewardVecEnv(venv, program, task=task)" in row
+
+
 def test_every_module_of_the_api_pages_exists() -> None:
     named = re.findall(
         r"^::: ([\w.]+)$",

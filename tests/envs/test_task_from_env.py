@@ -241,6 +241,19 @@ def test_bad_input_is_refused_at_once(
         guerdon.task_from_env(env, **given)
 
 
+def test_a_function_that_gives_the_same_environment_again_is_refused() -> None:
+    one = gym.make("CartPole-v1")
+    for horizon in (None, 9):
+        with pytest.raises(ValueError, match="the same object twice; make it inside"):
+            guerdon.task_from_env(
+                lambda: one, text="x", fitness="return", horizon=horizon
+            )
+    made = guerdon.task_from_env(
+        lambda: gym.make("CartPole-v1"), text="x", fitness="return"
+    )
+    assert made.make().unwrapped is not made.make().unwrapped
+
+
 def test_an_environment_without_numbers_asks_for_features() -> None:
     class Pictures(Counter):
         def __init__(self) -> None:

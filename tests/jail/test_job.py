@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 
 from guerdon.jail import Answer, JailError, Limits
 from guerdon.jail.job import MAX_PARTS, Job
-from guerdon.jail.zygote import ANSWER, END, FRAME, PROGRESS, SHUT, frame
+from guerdon.jail.zygote import (
+    ANSWER,
+    END,
+    FAULT,
+    FRAME,
+    MAX_FAULT,
+    PROGRESS,
+    SHUT,
+    Fault,
+    frame,
+)
 from tests.jail.tools import linux_only
 
 pytestmark = linux_only
@@ -164,8 +174,76 @@ def test_a_dead_server_is_noticed_though_its_line_is_held_open(
 
 def test_a_server_that_cannot_fork_says_why(played: Played) -> None:
     played.line.send(END.pack(False, 11))
-    with pytest.raises(JailError, match="could not fork a job: Resource temporarily"):
+    with pytest.raises(OSError, match="could not fork a job: Resource temp") as caught:
         played.job.listen(None, lambda: True)
+    assert caught.value.errno == 11
+
+
+FAULT_WORDS = Fault(28, "No space left on device; make room", "/tmp/x")
+
+
+def test_a_fault_of_the_machine_before_the_jail_is_shut_is_an_error_of_the_system(
+    played: Played,
+) -> None:
+    with pytest.raises(OSError, match="make room") as caught:
+        played.hear(frame(FAULT, FAULT_WORDS.write()), code=70)
+    assert (caught.value.errno, caught.value.filename) == (28, "/tmp/x")
+
+
+def test_a_fault_of_the_machine_is_not_believed_once_the_jail_is_shut(
+    played: Played,
+) -> None:
+    data = frame(SHUT, b"") + frame(FAULT, FAULT_WORDS.write())
+    found = played.hear(data + frame(ANSWER, b"one"), code=70)
+    assert found.reason == "it sent the machine's word from inside the jail"
+    assert found.parts == ()
+
+
+def test_trusted_code_that_fails_is_told_with_its_line(played: Played) -> None:
+    words = Fault(0, "KeyError: 'x' (env.py:9, step)").write()
+    found = played.hear(frame(FAULT, words), code=70)
+    assert found.reason == (
+        "it ended with exit code 70 before the jail was shut: "
+        "KeyError: 'x' (env.py:9, step)"
+    )
+    assert found.shut_after is None
+
+
+@pytest.mark.parametrize("body", [b"", b"[", b"{}", b"[1]", b'["a", "b", null]'])
+def test_a_fault_that_cannot_be_read_is_no_message(played: Played, body: bytes) -> None:
+    found = played.hear(frame(FAULT, body))
+    assert found.reason == "it sent something that is no message"
+
+
+def test_the_longest_words_about_a_fault_fit_into_a_message() -> None:
+    longest = Fault(5, "\U0001f600" * 9999, "\x00" * 9999)
+    body = longest.write()
+    assert len(body) <= MAX_FAULT
+    found = Fault.read(body)
+    assert longest.text.startswith(found.text)
+    assert len(found.text) >= 500
+
+
+def test_a_kill_that_is_not_ours_is_told_from_our_own(played: Played) -> None:
+    assert played.hear(frame(SHUT, b""), code=-9).struck
+    with ExitStack() as stack:
+        assert not Played(stack).hear(FRAME.pack(b"?", 0), code=-9).struck
+
+
+@pytest.mark.parametrize("spell", ["\x1b]0;owned\x07", "\x1b[2J", "\u202e", "\r\x08"])
+def test_nothing_that_a_job_prints_is_obeyed_by_a_terminal(
+    played: Played, spell: str
+) -> None:
+    found = played.hear(b"", printed=f"before {spell} after\n".encode())
+    assert found.printed.startswith("before \\u")
+    assert found.printed.endswith(" after")
+    assert all(c.isprintable() for c in found.printed)
+
+
+def test_what_is_printed_stays_short_when_it_is_spelled_out(played: Played) -> None:
+    found = played.hear(b"", printed=b"\x1b" * 9000)
+    assert len(found.printed) == 4000
+    assert "\x1b" not in found.printed
 
 
 @settings(max_examples=60, deadline=None)

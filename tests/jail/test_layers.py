@@ -116,12 +116,15 @@ from guerdon.jail import Jail, Layer, Limits
 from guerdon.jail.layers import _ATTEMPTS
 deny([sys.argv[1]], 1)
 whole = [Layer(name, True, "a lie") for name in ("machine", *_ATTEMPTS)]
-with Jail(layers=whole) as jail:
-    answer = jail.run("tests.jail.jobs:run_text", "print('it ran')", Limits(seconds=9))
-print(answer.reason, answer.shut_after, answer.parts, "it ran" in answer.printed)
+try:
+    with Jail(layers=whole) as jail:
+        jail.run("tests.jail.jobs:run_text", "print('it ran')", Limits(seconds=9))
+except OSError as error:
+    print(error)
 """
-    expected = "it ended with exit code 70 before the jail was shut None () False"
-    assert python(text, call).strip() == expected
+    found = python(text, call)
+    assert found.startswith("[Errno 1] the jail cannot be shut (")
+    assert "it ran" not in found
 
 
 def test_a_probe_that_cannot_start_is_a_missing_layer() -> None:

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from guerdon.llm.client import Answer, Message, Request
+from guerdon.llm.weights import MODELS, Weights
 
 ROOT = Path(__file__).resolve().parents[2]
 """Where ``guerdon`` and ``tests`` lie."""
@@ -156,6 +157,27 @@ def _no_keys_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "GUERDON_API_KEY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(f"{name}_FILE", raising=False)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Weights, Path]:
+    """A model that llama.cpp runs and that knows nothing."""
+    from tests.llm.with_tiny import write_for_tasks
+
+    folder = tmp_path_factory.mktemp("tiny")
+    weights = write_for_tasks(folder)
+    assert weights.size < 1 << 20
+    return weights, folder / weights.filename
+
+
+@pytest.fixture
+def pinned(tiny: tuple[Weights, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny model stands in the table, and its file where a user keeps weights."""
+    weights, path = tiny
+    monkeypatch.setitem(MODELS, weights.name, weights)  # type: ignore[arg-type]
+    monkeypatch.setenv("GUERDON_MODEL_DIR", str(path.parent))
+    monkeypatch.setenv("GUERDON_OFFLINE", "1")
+    return path
 
 
 def ask(text: str = "hi", **kwargs: Any) -> Request:

@@ -111,11 +111,22 @@ def test_sampler_is_no_model() -> None:
         ("embeded", "embedded"),
         ("opnai:gpt-5", "openai:MODEL"),
         ("replay:", "replay:FILE"),
-        ("", "'"),
+        ("scriptd:answers.jsonl", "scripted:FILE"),
     ],
 )
 def test_unknown_uri_names_the_nearest_one(uri: str, near: str) -> None:
     with pytest.raises(ValueError, match=f"nearest one is .*{near}"):
+        connect(uri)
+
+
+def test_a_bare_name_of_a_model_is_answered_with_its_address_at_openai() -> None:
+    with pytest.raises(ValueError, match=r"is 'openai:gpt'$"):
+        connect("gpt")
+
+
+@pytest.mark.parametrize("uri", ["", "a word or two", "xyz:file"])
+def test_what_is_like_no_uri_is_answered_with_the_forms_alone(uri: str) -> None:
+    with pytest.raises(ValueError, match=r", scripted:FILE$"):
         connect(uri)
 
 

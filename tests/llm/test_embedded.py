@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -103,6 +105,7 @@ def test_server_gets_a_key_and_a_grammar_and_none_of_our_secrets(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setattr(room, "_cores", lambda: 4)
     said = json.loads(make(threads=3).chat(ask(grammar="g")).text)
     assert said["right"] is True
     assert said["grammar"] == "g"
@@ -111,6 +114,15 @@ def test_server_gets_a_key_and_a_grammar_and_none_of_our_secrets(
     # The key was scrubbed from what came back, so it is not in the arguments either.
     assert said["settings"]["key"] == "***"
     assert "***" not in said["argv"]
+
+
+def test_there_are_never_more_threads_than_processors(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_cores", lambda: 2)
+    said = json.loads(make(threads=64).chat(ask()).text)
+    assert said["settings"]["threads"] == 2
+    assert "OMP_NUM_THREADS" in said["env"]
 
 
 def test_crash_restarts_the_server_and_repeats_the_call(make: Make) -> None:
@@ -148,6 +160,52 @@ def test_a_server_that_always_dies_is_left_alone_after_ten_starts(make: Make) ->
     assert kinds == ["server"] * 5 + ["breaker"] * 3
     assert embedded.starts == 10
     assert embedded.pid is None
+
+
+def test_closing_breaks_off_an_answer_and_does_not_wait_for_it(make: Make) -> None:
+    chat = make()
+    chat.chat(ask())
+    failures: list[ModelError] = []
+
+    def work() -> None:
+        with pytest.raises(ModelError) as caught:
+            chat.chat(ask("hang"))
+        failures.append(caught.value)
+
+    # The second one waits for the first.
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    begun = time.monotonic()
+    chat.close()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - begun < 10
+    assert {(f.kind, f.retryable) for f in failures} == {("server", False)}
+    assert "was stopped" in failures[0].message
+    assert (chat.starts, chat.pid) == (1, None)
+    assert chat.chat(ask()).tokens == 102
+
+
+def test_closing_breaks_off_a_start(make: Make) -> None:
+    chat = make("slow")
+    failures: list[str] = []
+
+    def work() -> None:
+        with pytest.raises(ModelError) as caught:
+            chat.chat(ask())
+        failures.append(caught.value.message)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while chat.pid is None:
+        time.sleep(0.01)
+    chat.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert "was stopped" in failures[0]
+    assert (chat.starts, chat.pid) == (1, None)
 
 
 def test_request_that_kills_the_server_twice_is_an_error(make: Make) -> None:

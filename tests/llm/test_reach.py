@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
+from guerdon.extras import MissingExtra
 from guerdon.llm.reach import reach
+from guerdon.llm.weights import MODELS
 
 KEY = "sk-canary-0123456789"
 
@@ -112,3 +117,88 @@ def test_a_missing_key_is_said_and_nothing_is_asked(
 def test_what_is_no_endpoint_is_refused() -> None:
     with pytest.raises(ValueError, match="sampler"):
         reach("sampler")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two models of a few bytes, and no weights anywhere yet."""
+    for name in ("GUERDON_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GUERDON_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("GUERDON_MODEL_DIR", str(tmp_path))
+    table = {
+        name: replace(
+            MODELS["smol"],
+            name=name,
+            filename=f"{name}.gguf",
+            size=len(name),
+            sha256=hashlib.sha256(name.encode()).hexdigest(),
+        )
+        for name in ("big", "little")
+    }
+    monkeypatch.setattr("guerdon.llm.embedded.MODELS", table)
+    monkeypatch.setattr("guerdon.llm.reach.free_memory", lambda: 8 << 30)
+    return tmp_path
+
+
+def test_missing_weights_are_said_with_what_happens_then(machine: Path) -> None:
+    found = reach("embedded")
+    assert not found.ok
+    assert "no weights on this machine for big, little" in found.detail
+    assert "first tries to fetch big" in found.detail
+    assert "--llm sampler" in found.detail
+    assert not (machine / "cache").exists()
+
+
+def test_forbidden_downloads_are_said(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUERDON_OFFLINE", "1")
+    found = reach("embedded:big")
+    assert not found.ok
+    assert "switched off" in found.detail
+    assert "fetch" not in found.detail
+
+
+def test_weights_are_found_where_a_search_would_find_them(machine: Path) -> None:
+    (machine / "little.gguf").write_text("little")
+    found = reach("embedded")
+    assert found.ok
+    assert found.detail.startswith(f"little is here: {machine / 'little.gguf'}")
+    assert "first tries to fetch big" in found.detail
+    (machine / "big.gguf").write_text("big")
+    assert reach("embedded").detail == f"big is here: {machine / 'big.gguf'}"
+    assert reach("embedded:little").ok
+
+
+def test_a_file_with_another_hash_is_none_and_is_left_alone(machine: Path) -> None:
+    wrong = machine / "cache" / "models" / "big.gguf"
+    wrong.parent.mkdir(parents=True)
+    wrong.write_text("bad")
+    assert not reach("embedded:big").ok
+    assert wrong.read_text() == "bad"
+
+
+def test_too_little_memory_is_said(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guerdon.llm.reach.free_memory", lambda: 1 << 20)
+    found = reach("embedded")
+    assert not found.ok
+    assert "too little free memory" in found.detail
+
+
+def test_a_missing_extra_is_said(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(module: str, extra: str) -> None:
+        raise MissingExtra(f"{module} is missing; pip install 'guerdon[{extra}]'")
+
+    monkeypatch.setattr("guerdon.llm.reach.require_installed", missing)
+    assert "guerdon[llm]" in reach("embedded").detail
+
+
+def test_an_unknown_embedded_model_names_the_nearest_one(machine: Path) -> None:
+    with pytest.raises(ValueError, match="the nearest one is 'little'"):
+        reach("embedded:litle")

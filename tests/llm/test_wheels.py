@@ -19,7 +19,9 @@ def fake_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script.write_text(
         f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\nenv > {tmp_path}/env\n'
         "case \"$*\" in *broken*) echo first >&2; echo 'no such package' >&2; exit 1;;"
-        " *slow*) exec sleep 5;; esac\n"
+        " *slow*) exec sleep 5;;"
+        " *silent*) sleep 0.3; echo 'ERROR: No matching distribution found' >&2;"
+        " exit 1;; esac\n"
     )
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(wheels.sys, "executable", str(script))
@@ -56,3 +58,28 @@ def test_pip_that_hangs_is_stopped(
     monkeypatch.setattr(wheels, "PIP_TIMEOUT", 0.2)
     with pytest.raises(FetchError, match="took more than"):
         pip_download("slow==1", fake_python)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script stands in for pip")
+@pytest.mark.parametrize(
+    ("patient", "package", "unreachable"),
+    [
+        (False, "silent==1", True),
+        (True, "silent==1", False),
+        # Refused at once, so somebody is there.
+        (False, "broken==1", False),
+    ],
+)
+def test_an_impatient_pip_that_waited_in_vain_has_reached_nobody(
+    patient: bool,
+    package: str,
+    unreachable: bool,
+    fake_python: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wheels, "IMPATIENCE", 0.2)
+    with pytest.raises(FetchError) as caught:
+        pip_download(package, fake_python, patient=patient)
+    assert caught.value.unreachable is unreachable
+    arguments = (fake_python / "arguments").read_text()
+    assert ("--retries 1 --timeout 0.2" in arguments) is not patient

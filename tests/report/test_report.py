@@ -20,7 +20,7 @@ from guerdon.extras import MissingExtra
 from guerdon.journal import CandidateRecord, Journal, JournalError, TrainingRecord
 from guerdon.report import look, write_report
 from guerdon.report.data import RunData
-from guerdon.report.sections import headline
+from guerdon.report.headline import headline
 from guerdon.types import Failure
 
 RunFolder = Callable[..., Path]
