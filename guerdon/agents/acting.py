@@ -1,0 +1,239 @@
+"""How rows act: they fill a rollout with the steps of their environments."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from guerdon.agents import normalize
+from guerdon.agents.arrays import shrunk
+from guerdon.agents.losses import IMPOSSIBLE, Network
+from guerdon.agents.networks import Architecture, Output, Weights
+from guerdon.agents.normalize import ObservationScale
+from guerdon.agents.optimize import Graph
+from guerdon.agents.ppo_config import PPOConfig
+from guerdon.agents.rollout import Final, Rollout, action_noise
+from guerdon.envs.arrays import ArrayEnv, Arrays
+
+
+@runtime_checkable
+class Masked(Protocol):
+    """An ``ArrayEnv`` that knows which choices are possible."""
+
+    def action_masks(self) -> np.ndarray:
+        """``(N, A)`` bool for the next step of every lane."""
+        ...
+
+
+class Acting:
+    """The environments of all rows, and what the rows have seen of them.
+
+    Args:
+        env: all lanes, row by row.
+        config: how long a block is.
+        arch: what the networks look like.
+        net: the networks.
+        weights: theirs, by name; the tensors stay where they are.
+        fail: told ``(rows, what)`` when something is not finite.
+    """
+
+    def __init__(
+        self,
+        env: ArrayEnv,
+        config: PPOConfig,
+        arch: Architecture,
+        net: Network,
+        weights: Weights,
+        fail: Callable[[np.ndarray, str], None],
+    ) -> None:
+        self.config, self._arch, self._net, self._fail = config, arch, net, fail
+        self.device = torch.device(config.device)
+        self.count = env.num_envs // config.envs
+        self.obs_scale: ObservationScale | None = None
+        if config.normalize_observation:
+            shape = tuple(env.observation_space.shape)
+            self.obs_scale = ObservationScale(self.count, shape, self.device)
+        self.memory: Tensor | None = None
+        """``(R, N, M)`` what recurrent rows remember; None without a memory."""
+        if arch.memory:
+            self.memory = torch.zeros(
+                self.count, config.envs, arch.memory, device=self.device
+            )
+        self.before = self.memory
+        """The same at the beginning of the block."""
+        self.environment_seconds = 0.0
+        self._furnish(env, weights)
+
+    def _furnish(self, env: ArrayEnv, weights: Weights) -> None:
+        """What depends on the number of rows and has nothing to keep."""
+        self.env, self._weights = env, weights
+        self.rollout = Rollout(
+            env,
+            self.config.steps,
+            self._arch,
+            self.device,
+            scaled=self.config.normalize_observation,
+            masked=isinstance(env, Masked),
+        )
+        self._bounds = np.array(env.action.low), np.array(env.action.high)
+        self._forward: Callable[..., Any] = self._say
+        if self.config.cuda_graphs:
+            self._forward = Graph(self._say)
+
+    def lanes(self, rows: slice) -> slice:
+        """The lanes of some rows that lie together."""
+        return slice(rows.start * self.config.envs, rows.stop * self.config.envs)
+
+    def collect(self, keys: Sequence[tuple[int, int]], which: Sequence[int]) -> None:
+        """Let all rows act for a block.
+
+        Args:
+            keys: the distinct (seed, block number) of the rows.
+            which: ``(R,)`` the key of each row.
+        """
+        roll, config = self.rollout, self.config
+        roll.begin()
+        self.before = None if self.memory is None else self.memory.clone()
+        shape = config.steps, config.envs, self._arch.outputs
+        with torch.inference_mode():
+            noise = action_noise(keys, shape, self._arch.continuous)
+            noise = noise[:, list(which)].reshape(roll.policy.shape).to(self.device)
+            for t in range(config.steps):
+                self._act(t, noise[t])
+                began = time.perf_counter()
+                self.env.step(roll.sent[t], out=roll.arrays[t])
+                self.environment_seconds += time.perf_counter() - began
+                self._after(t)
+            roll.values[-1] = self._speak(config.steps)[1]
+
+    def take(self, arrays: Arrays, rows: slice) -> None:
+        """Begin anew in the lanes of some rows, which have just been reset."""
+        roll, lanes = self.rollout, self.lanes(rows)
+        roll.obs[-1, lanes] = arrays.obs[lanes]
+        roll.prev[-1, lanes] = arrays.first[lanes]
+        roll.starts[-1, lanes] = True
+        if self.memory is not None:
+            self.memory[rows] = 0.0
+        with torch.inference_mode():
+            self._see(self.config.steps, rows)
+
+    def final_values(self) -> Tensor:
+        """Values of successors that a time limit cut, ``(T, L, V)``; else 0."""
+        roll, envs = self.rollout, self.config.envs
+        result = torch.zeros_like(roll.values[:-1])
+        if not roll.finals:
+            return result
+        lanes = np.concatenate([final.lanes for final in roll.finals])
+        steps = np.repeat(
+            [f.step for f in roll.finals], [len(f.lanes) for f in roll.finals]
+        )
+        rows = lanes // envs
+        # Rows have different numbers of them; the network takes a full table.
+        order = np.argsort(rows, kind="stable")
+        counts = np.bincount(rows, minlength=self.count)
+        place = np.empty(len(rows), np.int64)
+        place[order] = np.arange(len(rows)) - np.repeat(
+            np.cumsum(counts) - counts, counts
+        )
+        lead = self.count, int(counts.max())
+        obs = torch.cat([final.obs for final in roll.finals])
+        table = obs.new_zeros(*lead, *obs.shape[1:])
+        table[rows, place] = obs
+        state = starts = None
+        if self.memory is not None:
+            state = self.memory.new_zeros(*lead, self.memory.shape[-1])
+            state[rows, place] = torch.cat(
+                [f.state for f in roll.finals if f.state is not None]
+            )
+            starts = torch.zeros(lead, dtype=torch.bool, device=self.device)
+        with torch.inference_mode():
+            values = self._net(self._weights, table, state, starts).values
+            result[steps, lanes] = values[rows, place]
+        return result
+
+    def select(self, rows: Sequence[int], weights: Weights) -> None:
+        """Go on with some rows, in the order given."""
+        envs, last = self.config.envs, self.rollout
+        lanes = (np.array(rows)[:, None] * envs + np.arange(envs)).reshape(-1)
+        self.count = len(rows)
+        if self.obs_scale is not None:
+            normalize.select(self.obs_scale.state, rows)
+        if self.memory is not None:
+            self.memory = self.memory[list(rows)]
+        self._furnish(shrunk(self.env, lanes), weights)
+        roll = self.rollout
+        for name in ("obs", "prev", "starts", "seen", "masks"):
+            if getattr(roll, name) is not None:
+                getattr(roll, name)[-1] = getattr(last, name)[-1][lanes]
+
+    def _speak(self, t: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Policy ``(L, A)``, values ``(L, V)`` and memory at a step of the rollout."""
+        roll, lead = self.rollout, (self.count, self.config.envs)
+        inputs = [roll.seen[t].view(*lead, *roll.seen.shape[2:])]
+        if self.memory is not None:
+            inputs += [self.memory, roll.starts[t].view(lead)]
+        policy, values, state = self._forward(*inputs)
+        return policy.flatten(0, 1), values.flatten(0, 1), state
+
+    def _say(
+        self, obs: Tensor, state: Tensor | None = None, starts: Tensor | None = None
+    ) -> Output:
+        return self._net(self._weights, obs, state, starts)
+
+    def _act(self, t: int, noise: Tensor) -> None:
+        roll = self.rollout
+        policy, roll.values[t], state = self._speak(t)
+        if self.memory is not None and state is not None:
+            self.memory.copy_(state)
+        if roll.masks is not None:
+            policy = policy.masked_fill(~roll.masks[t], IMPOSSIBLE)
+        roll.policy[t] = policy
+        if not self._arch.continuous:
+            torch.argmax(policy + noise, -1, out=roll.actions[t])
+            roll.sent[t] = roll.actions[t].cpu().numpy()
+            return
+        std = self._weights["log_std"].exp()
+        noise = (noise.view(self.count, -1, noise.shape[-1]) * std).flatten(0, 1)
+        chosen = torch.add(policy, noise, out=roll.actions[t]).cpu().numpy()
+        roll.sent[t] = (
+            np.clip(chosen, *self._bounds) if len(self._bounds[0]) else chosen
+        )
+
+    def _after(self, t: int) -> None:
+        """Look at what the environments have come to."""
+        roll = self.rollout
+        cut = roll.truncated[t] & ~roll.terminated[t]
+        ended = roll.truncated[t] | roll.terminated[t]
+        roll.starts[t + 1] = torch.from_numpy(ended)
+        self._see(t + 1, slice(0, self.count))
+        if cut.any():
+            lanes = np.flatnonzero(cut)
+            obs = torch.from_numpy(roll.final_obs[lanes]).to(self.device)
+            if self.obs_scale is not None:
+                obs = self.obs_scale.of_lanes(obs, lanes // self.config.envs)
+            state = None if self.memory is None else self.memory.flatten(0, 1)[lanes]
+            roll.finals.append(Final(t, lanes, obs, state))
+
+    def _see(self, t: int, rows: slice) -> None:
+        """Bring observations of some rows to where the networks look."""
+        roll, lanes = self.rollout, self.lanes(rows)
+        raw = roll.obs[t, lanes]
+        if raw.dtype.kind == "f" and not np.isfinite(raw).all():
+            bad = ~np.isfinite(raw).reshape(rows.stop - rows.start, -1).all(1)
+            self._fail(np.flatnonzero(bad) + rows.start, "an observation")
+            np.nan_to_num(raw, copy=False, posinf=0.0, neginf=0.0)
+        if self.obs_scale is not None:
+            obs = torch.from_numpy(raw).to(self.device)
+            obs = obs.view(-1, self.config.envs, *raw.shape[1:])
+            self.obs_scale.update(obs, rows)
+            roll.seen[t, lanes] = self.obs_scale(obs, rows).flatten(0, 1)
+        elif not roll.shared:
+            roll.seen[t, lanes] = torch.from_numpy(raw).to(self.device)
+        if roll.masks is not None and isinstance(self.env, Masked):
+            masks = self.env.action_masks()[lanes]
+            roll.masks[t, lanes] = torch.from_numpy(masks).to(self.device)

@@ -1,0 +1,289 @@
+"""Rows that go, come, fail, are put down and taken up again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import guerdon
+from guerdon.agents.arrays import Lanes, VectorArrays
+from guerdon.agents.evaluate import evaluate
+from guerdon.agents.policies import load_policy, save_policy
+from guerdon.agents.ppo import Population, PPOConfig
+from guerdon.agents.ppo_files import load_population, save_population
+from guerdon.agents.recipes import recipe_for
+from guerdon.agents.row_policy import sb3_policy
+from guerdon.agents.training import TrainingJob
+from tests.agents.toy_arrays import Scaled, Toy
+
+SMALL = PPOConfig(envs=4, steps=8, minibatch=16, epochs=2, hidden=(6, 5))
+WHOLE = replace(
+    SMALL, normalize_observation=True, shared=True, memory=4, value_clip=0.2
+)
+
+
+def same_row(
+    ours: Population, row: int, theirs: Population, other: int, rtol: float = 1e-3
+) -> None:
+    for name, value in theirs.weights.items():
+        torch.testing.assert_close(
+            ours.weights[name][row], value[other], rtol=rtol, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("config", [SMALL, WHOLE])
+def test_selected_rows_go_on_as_if_nothing_had_happened(config: PPOConfig) -> None:
+    whole, fewer = (
+        Population(Toy(16), config, [3, 1, 2, 1], rewards=Scaled([1, 2, 3, -1]))
+        for _ in range(2)
+    )
+    for population in (whole, fewer):
+        population.learn(2 * config.block)
+    fewer.select([2, 1])
+    assert [row.seed for row in fewer.rows] == [2, 1]
+    assert fewer.env.num_envs == 8
+    for population in (whole, fewer):
+        population.learn(2 * config.block)
+    same_row(fewer, 0, whole, 2)
+    same_row(fewer, 1, whole, 1)
+    for row, other in ((0, 2), (1, 1)):
+        ours, theirs = fewer.log.of(fewer.rows[row].id), whole.log.of(other)
+        np.testing.assert_allclose(ours.proxy, theirs.proxy)
+        assert (ours.length == theirs.length).all()
+
+
+@pytest.mark.parametrize("config", [SMALL, WHOLE])
+def test_a_replaced_row_learns_as_a_new_population_would(config: PPOConfig) -> None:
+    rewards = Scaled([1, 2, 1])
+    population = Population(Toy(12), config, [0, 1, 2], rewards=rewards)
+    population.learn(2 * config.block)
+    population.replace(1, 7)
+    assert rewards.restarted == [1]
+    fresh = Population(Toy(4), config, [7], rewards=Scaled([2]))
+    untouched = Population(Toy(12), config, [0, 1, 2], rewards=Scaled([1, 2, 1]))
+    untouched.learn(4 * config.block)
+    for one in (population, fresh):
+        one.learn(2 * config.block)
+    same_row(population, 1, fresh, 0)
+    same_row(population, 0, untouched, 0)
+    same_row(population, 2, untouched, 2)
+    assert [population.steps(r) for r in range(3)] == [128, 64, 128]
+    ours = population.log.of(population.rows[1].id)
+    np.testing.assert_allclose(ours.proxy, fresh.log.of(0).proxy)
+    np.testing.assert_array_equal(ours.step, fresh.log.of(0).step)
+
+
+def test_rows_that_are_not_there_are_refused() -> None:
+    population = Population(Toy(8), SMALL, [0, 1])
+    for rows in ([], [0, 0], [2]):
+        with pytest.raises(ValueError, match="expected some of 0 to 1"):
+            population.select(rows)
+    with pytest.raises(ValueError, match="row: expected 0 to 1, got 2"):
+        population.replace(2, 0)
+
+
+@pytest.mark.parametrize("config", [SMALL, WHOLE])
+def test_two_updates_saved_loaded_and_two_more_are_four(
+    config: PPOConfig, tmp_path: Path
+) -> None:
+    def begun() -> Population:
+        population = Population(Toy(8), config, [0, 4], rewards=Scaled([1, 2]))
+        population.learn(2 * config.block)
+        return population
+
+    through, stopped = begun(), begun()
+    save_population(tmp_path / "p.safetensors", stopped)
+    resumed = load_population(
+        tmp_path / "p.safetensors", Toy(8), rewards=Scaled([1, 2])
+    )
+    for population in (through, resumed):
+        population.learn(2 * config.block)
+    for name, value in through.weights.items():
+        assert torch.equal(resumed.weights[name], value), name
+    assert np.array_equal(resumed.log.table, through.log.table)
+    assert resumed.rows == through.rows
+    resumed.replace(0, 9)
+    assert resumed.rows[0].id == 2
+
+
+def test_an_env_that_cannot_resume_begins_new_episodes(tmp_path: Path) -> None:
+    population = Population(Toy(8), SMALL, [0, 4])
+    population.learn(SMALL.block)
+    path = tmp_path / "p.safetensors"
+    save_population(path, population)
+
+    env = Lanes(Toy(8), np.arange(8))  # which cannot be put down
+    again = load_population(path, env)
+    assert torch.equal(
+        again.weights["first.weight"], population.weights["first.weight"]
+    )
+    assert again.acting.rollout.starts[-1].all()
+    again.learn(SMALL.block)
+    assert again.steps(0) == 2 * SMALL.block
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "x.safetensors"
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="expected a population of format"):
+        load_population(path, Toy(4))
+    save_population(path, Population(Toy(4), SMALL, [0]))
+    with pytest.raises(ValueError, match=r"does not fit: expected weights\.first"):
+        load_population(path, Toy(4, grid=True))
+    with pytest.raises(ValueError, match="1 rows x 4 = 4 lanes, got 8"):
+        load_population(path, Toy(8))
+
+
+@pytest.mark.parametrize("what", ["reward", "obs", "fitness"])
+def test_what_is_not_finite_stops_its_own_row_only(what: str) -> None:
+    env, sound = Toy(12), Toy(12)
+    env.poison = (11, 5, what)
+    if what == "fitness":
+        env.poison = None
+        step = env.step
+
+        def poisoned(actions: np.ndarray, out: Any = None) -> Any:
+            out = step(actions, out)
+            out.fitness[5] = np.nan
+            return out
+
+        env.step = poisoned  # type: ignore[method-assign]
+    population = Population(env, SMALL, [0, 1, 2])
+    reference = Population(sound, SMALL, [0, 1, 2])
+    for one in (population, reference):
+        one.learn(3 * SMALL.block)
+    failures = [row.failure for row in population.rows]
+    assert failures[0] is failures[2] is None
+    assert failures[1] is not None
+    assert failures[1].kind == "non_finite"
+    same_row(population, 0, reference, 0)
+    same_row(population, 2, reference, 2)
+    assert all(torch.isfinite(value).all() for value in population.weights.values())
+    stopped = population.weights["first.weight"][1].detach().clone()
+    population.learn(SMALL.block)
+    assert torch.equal(population.weights["first.weight"][1], stopped)
+    population.replace(1, 1)
+    assert population.rows[1].failure is None
+
+
+def test_a_loss_that_is_not_finite_stops_its_own_row_only() -> None:
+    population = Population(Toy(8), SMALL, [0, 1])
+    with torch.no_grad():
+        population.weights["value.bias"][1] = 1e30
+    population.learn(SMALL.block)
+    assert population.rows[0].failure is None
+    assert "the loss" in str(population.rows[1].failure)
+    assert torch.isfinite(population.weights["value.weight"]).all()
+
+
+def test_block_rewards_of_another_shape_are_refused() -> None:
+    class Wrong(Scaled):
+        def __call__(self, batch: Any) -> np.ndarray:
+            return batch.reward
+
+    population = Population(Toy(4), SMALL, [0], rewards=Wrong([1]))
+    with pytest.raises(ValueError, match=r"expected shape \(8, 1, 4\), got \(8, 4\)"):
+        population.learn(1)
+
+
+def test_the_reward_of_a_block_sees_true_successors() -> None:
+    seen: list[Any] = []
+
+    class Watching(Scaled):
+        def __call__(self, batch: Any) -> np.ndarray:
+            seen.append(batch)
+            return super().__call__(batch)
+
+    env = Toy(4)
+    population = Population(env, SMALL, [0], rewards=Watching([1]), bonus=Watching([1]))
+    population.collect()
+    population.update()
+    batch = seen[0]
+    over = batch.terminated | batch.truncated
+    assert over.any()
+    following = batch.prev.t[1:][over[:-1]]
+    assert (following == 0.0).all()
+    assert (batch.now.t == batch.prev.t + 1).all()
+    on = ~over[:-1]
+    np.testing.assert_array_equal(batch.now.x[:-1][on], batch.prev.x[1:][on])
+    cut = batch.truncated & ~batch.terminated
+    assert not np.allclose(batch.next_obs[:-1][cut[:-1]], batch.obs[1:][cut[:-1]])
+    np.testing.assert_array_equal(
+        batch.next_obs[:-1][~over[:-1]], batch.obs[1:][~over[:-1]]
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["DoorKey-5x5-v0", "CartPole-v1", "Pendulum-v1", "MountainCarContinuous-v0"]
+)
+def test_a_row_plays_a_task_and_its_file_plays_the_same(
+    name: str, tmp_path: Path
+) -> None:
+    task = guerdon.load_task(f"guerdon/{name}")
+    recipe = replace(
+        recipe_for(task),
+        n_envs=2,
+        n_steps=8,
+        batch_size=8,
+        n_epochs=1,
+        net_arch=(8, 8),
+        use_sde=False,
+    )
+    config = PPOConfig.from_recipe(recipe, total_steps=1000)
+    env = VectorArrays(task, 4)
+    population = Population(env, config, [0, 1])
+    population.learn(2 * config.block)
+    policy = population.policy(1)
+    theirs = sb3_policy(policy, task, recipe)
+    job = TrainingJob(task=task.id, reward="sparse", steps=32, seed=1)
+    save_policy(tmp_path / "p.safetensors", theirs, job, recipe)
+    loaded = load_policy(tmp_path / "p.safetensors", task)
+    rng = np.random.default_rng(0)
+    obs = env.reset(np.arange(4)).obs.copy()
+    env.close()
+    ours = policy.predict(obs, deterministic=True, rng=rng)
+    said = loaded.predict(obs, deterministic=True, rng=rng)
+    np.testing.assert_allclose(ours, said, rtol=1e-4, atol=1e-5)
+    if "Cart" in name:
+        played = evaluate(task, policy, episodes=2, seed=0)
+        assert len(played.fitness) == 2
+    curve = population.curve(0)
+    assert curve.steps[-1] == 2 * config.block
+
+
+def test_a_policy_draws_from_its_own_distribution() -> None:
+    population = Population(Toy(4), SMALL, [0])
+    population.collect()
+    roll = population.acting.rollout
+    policy = population.policy(0)
+    obs = np.repeat(roll.obs[0, :1], 4000, 0)
+    drawn = policy.predict(obs, deterministic=False, rng=np.random.default_rng(0))
+    shares = np.bincount(drawn, minlength=3) / len(drawn)
+    expected = torch.softmax(roll.policy[0, 0], -1).numpy()
+    np.testing.assert_allclose(shares, expected, atol=0.03)
+
+
+def test_a_policy_with_a_memory_remembers_each_episode() -> None:
+    population = Population(Toy(4, continuous=True), WHOLE, [0])
+    population.collect()
+    roll = population.acting.rollout
+    policy = population.policy(0)
+    policy.moments = None  # the rollout's observations are scaled already
+    rng = np.random.default_rng(0)
+    numbers = np.arange(4)
+    for t in range(5):
+        said = policy.predict(
+            roll.seen[t].numpy(), deterministic=True, rng=rng, episodes=list(numbers)
+        )
+        clipped = np.clip(roll.policy[t].numpy(), [-0.5, -0.5], [0.5, 1.0])
+        np.testing.assert_allclose(said, clipped, rtol=1e-4, atol=1e-5)
+        numbers = numbers + 4 * roll.starts[t + 1].numpy()
+    with pytest.raises(ValueError, match="number of each observation's episode"):
+        policy.predict(roll.seen[0].numpy(), deterministic=True, rng=rng)
