@@ -28,12 +28,12 @@ class Shrinking(Protocol):
 class Resumable(Protocol):
     """Whatever can be put down and taken up again: an env, or block rewards."""
 
-    def state(self) -> dict[str, np.ndarray]:
-        """All that the future depends on."""
+    def get_lanes(self) -> dict[str, np.ndarray]:
+        """All that the future depends on, in arrays with a row per lane."""
         ...
 
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from what ``state`` gave."""
+    def set_lanes(self, values: Mapping[str, np.ndarray]) -> None:
+        """Go on from what ``get_lanes`` gave, here or in envs with other lanes."""
         ...
 
 

@@ -22,6 +22,18 @@ class Ended(NamedTuple):
     length: np.ndarray
     proxy: np.ndarray
     """``(E,)`` sum of the rewards that the agent was trained on, before scaling."""
+    terms: np.ndarray
+    """``(E, M)`` sums of the terms of these rewards."""
+
+    @classmethod
+    def of(cls, table: np.ndarray) -> Ended:
+        """The columns of a table ``(6 + M, E)``."""
+        row, step, fitness, success, length, proxy = table[:_FIXED]
+        return cls(row, step, fitness, success, length, proxy, table[_FIXED:].T)
+
+
+_FIXED = 6
+"""Columns before those of the terms."""
 
 
 class EpisodeLog:
@@ -29,12 +41,14 @@ class EpisodeLog:
 
     Args:
         lanes: environments of all rows.
+        terms: most terms that a row's reward has.
     """
 
-    def __init__(self, lanes: int) -> None:
+    def __init__(self, lanes: int, terms: int = 0) -> None:
         self.length = np.zeros(lanes, np.int64)
         """``(L,)`` steps of the episode under way."""
-        self.proxy = np.zeros(lanes, np.float64)
+        self.sums = np.zeros((lanes, 1 + terms), np.float64)
+        """``(L, 1 + M)`` sums of its rewards, and of their terms."""
         self._blocks: list[np.ndarray] = []
 
     def add(
@@ -45,6 +59,7 @@ class EpisodeLog:
         success: np.ndarray,
         rows: np.ndarray,
         before: np.ndarray,
+        terms: np.ndarray | None = None,
     ) -> Ended:
         """Note the episodes that ended in a block.
 
@@ -55,55 +70,61 @@ class EpisodeLog:
             success: the same.
             rows: ``(R,)`` identities.
             before: ``(R,)`` environment steps of each row before the block.
+            terms: ``(T, L, M)`` what the rewards are made of; None for nothing known.
         """
         steps, lanes = ended.shape
         envs = lanes // len(rows)
-        paid = self.proxy + np.cumsum(rewards, 0, dtype=np.float64)
+        values = np.zeros((steps, *self.sums.shape))
+        values[:, :, 0] = rewards
+        if terms is not None:
+            values[:, :, 1 : 1 + terms.shape[-1]] = terms
+        paid = self.sums + np.cumsum(values, 0)
         took = self.length + np.arange(1, steps + 1)[:, None]
         lane, t = np.nonzero(ended.T)
         # Of the sums since the block began, what the episode before took is no more.
         again = np.concatenate([[False], lane[1:] == lane[:-1]])[: len(lane)]
-        proxy, length = paid[t, lane], took[t, lane]
-        proxy[again] -= paid[t, lane][np.flatnonzero(again) - 1]
+        sums, length = paid[t, lane], took[t, lane]
+        sums[again] -= paid[t, lane][np.flatnonzero(again) - 1]
         length[again] -= took[t, lane][np.flatnonzero(again) - 1]
         row = lane // envs
-        found = Ended(
+        columns = (
             rows[row],
             before[row] + (t + 1) * envs,
             fitness[t, lane],
             success[t, lane],
             length,
-            proxy,
+            *sums.T,
         )
         self._carry(paid, took, t, lane)
-        table = np.stack([np.asarray(column, np.float64) for column in found])
-        order = np.argsort(t, kind="stable")
-        self._blocks.append(table[:, order])
-        return Ended(*table[:, order])
+        table = np.stack([np.asarray(column, np.float64) for column in columns])
+        table = table[:, np.argsort(t, kind="stable")]
+        self._blocks.append(table)
+        return Ended.of(table)
 
     def _carry(
         self, paid: np.ndarray, took: np.ndarray, t: np.ndarray, lane: np.ndarray
     ) -> None:
-        self.proxy, self.length = paid[-1].copy(), took[-1].copy()
+        self.sums, self.length = paid[-1].copy(), took[-1].copy()
         last = np.concatenate([lane[1:] != lane[:-1], [True]])[: len(lane)]
         t, lane = t[last], lane[last]
-        self.proxy[lane] -= paid[t, lane]
+        self.sums[lane] -= paid[t, lane]
         self.length[lane] -= took[t, lane]
 
     def select(self, lanes: np.ndarray) -> None:
         """Go on with some lanes."""
-        self.proxy, self.length = self.proxy[lanes], self.length[lanes]
+        self.sums, self.length = self.sums[lanes], self.length[lanes]
 
     def restart(self, lanes: slice) -> None:
         """Drop the episodes under way in some lanes."""
-        self.proxy[lanes] = 0.0
+        self.sums[lanes] = 0.0
         self.length[lanes] = 0
 
     @property
     def table(self) -> np.ndarray:
-        """``(6, E)`` float64, the columns of ``Ended`` as rows."""
+        """``(6 + M, E)`` float64, the columns of ``Ended`` as rows."""
         if len(self._blocks) != 1:
-            self._blocks = [np.concatenate([np.zeros((6, 0)), *self._blocks], 1)]
+            none = np.zeros((_FIXED - 1 + self.sums.shape[1], 0))
+            self._blocks = [np.concatenate([none, *self._blocks], 1)]
         return self._blocks[0]
 
     @table.setter
@@ -113,7 +134,7 @@ class EpisodeLog:
     def of(self, row: int) -> Ended:
         """The episodes of one row, by its identity."""
         table = self.table
-        return Ended(*table[:, table[0] == row])
+        return Ended.of(table[:, table[0] == row])
 
     def means(self, rows: Sequence[int], since: int) -> np.ndarray:
         """Mean fitness of the episodes of each row that ended after step ``since``.
@@ -126,7 +147,7 @@ class EpisodeLog:
         return np.array([some.mean() if len(some) else np.nan for some in late])
 
 
-def curve(episodes: Ended, steps: int, span: int) -> Curve:
+def curve(episodes: Ended, steps: int, span: int, names: Sequence[str] = ()) -> Curve:
     """Means over the episodes that ended in the span up to the end of each window.
 
     Args:
@@ -135,22 +156,27 @@ def curve(episodes: Ended, steps: int, span: int) -> Curve:
         span: environment steps in which every environment ends an episode at least
             once: failed episodes run to the horizon and all end together, so a shorter
             span would show the successes alone until they do.
+        names: of the first terms; the others are not shown.
     """
     ends = np.arange(1, CURVE_POINTS + 1) * steps // CURVE_POINTS
-    names = ("fitness", "success", "proxy", "length")
-    columns: dict[str, tuple[float | None, ...]] = dict.fromkeys(names, ())
+    shown = ("fitness", "success", "proxy", "length")
+    values = [getattr(episodes, name) for name in shown]
+    table = np.column_stack([*values, episodes.terms[:, : len(names)]])
+    means: list[list[float | None]] = []
     for end in ends:
         inside = (episodes.step <= end) & (episodes.step > end - span)
         full = end >= min(span, steps) and inside.any()
-        for name, sofar in columns.items():
-            mean = float(getattr(episodes, name)[inside].mean()) if full else None
-            columns[name] = (*sofar, mean)
+        none: list[float | None] = [None] * table.shape[1]
+        means.append(table[inside].mean(0).tolist() if full else none)
+    columns = [tuple(column) for column in zip(*means, strict=True)]
+    fitness, success, proxy, length = columns[:4]
     counts = np.diff(np.searchsorted(episodes.step, [0, *ends], side="right"))
     return Curve(
         steps=tuple(int(end) for end in ends),
         episodes=tuple(int(count) for count in counts),
-        fitness=columns["fitness"],
-        success=columns["success"],
-        proxy=columns["proxy"],
-        length=columns["length"],
+        fitness=fitness,
+        success=success,
+        proxy=proxy,
+        length=length,
+        terms=dict(zip(names, columns[4:], strict=True)),
     )

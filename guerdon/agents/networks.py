@@ -252,7 +252,13 @@ def forward(
 
 
 def _linear(weights: Weights, name: str, x: Tensor) -> Tensor:
-    return torch.baddbmm(weights[f"{name}.bias"], x, weights[f"{name}.weight"])
+    weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+    if len(weight) == 1 == weight.shape[-1]:
+        # A lone product with a vector is computed in another order than several, and
+        # a row has to learn the same alone and among others.
+        twice = (one.expand(2, -1, -1) for one in (bias, x, weight))
+        return torch.baddbmm(*twice)[:1]
+    return torch.baddbmm(bias, x, weight)
 
 
 def _tower(arch: Architecture, weights: Weights, tower: str, x: Tensor) -> Tensor:

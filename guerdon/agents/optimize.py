@@ -14,6 +14,9 @@ from guerdon.agents.networks import Weights
 
 BETAS = (0.9, 0.999)
 
+VECTOR = 64
+"""Numbers that a processor works on at once, at most."""
+
 
 def clip_rows(grads: Sequence[Tensor], limit: float) -> Tensor:
     """Scale every row's gradient to a norm of at most ``limit``, in place.
@@ -26,7 +29,8 @@ def clip_rows(grads: Sequence[Tensor], limit: float) -> Tensor:
         ``(R,)`` norms before; a row whose norm is not finite is left for the caller.
     """
     norms = [torch.linalg.vector_norm(grad.flatten(1), dim=1) for grad in grads]
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    # Along the last axis, where the order of the sum does not depend on the rows.
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms, 1), dim=1)
     scale = (limit / (norm + 1e-6)).clamp(max=1.0)
     for grad in grads:
         grad.mul_(scale.view(-1, *(1,) * (grad.dim() - 1)))
@@ -107,12 +111,9 @@ class StackedAdam:
     ) -> None:
         device = tensors[0][0].device
         counts = torch.tensor(steps, dtype=torch.float32, device=device).unbind()
-        weights, grads, mean, square = tensors
+        padded = [[_padded(one) for one in some] for some in tensors]
         adam(
-            weights,
-            grads,
-            mean,
-            square,
+            *padded,
             [],
             list(counts),
             fused=True,
@@ -124,6 +125,26 @@ class StackedAdam:
             eps=self.epsilon,
             maximize=False,
         )
+        weights, _, mean, square = tensors
+        changed, _, *moments = padded
+        for own, given in zip(
+            (weights, mean, square), (changed, *moments), strict=True
+        ):
+            for one, other in zip(own, given, strict=True):
+                if one is not other:
+                    one.copy_(other[: one.numel()].view_as(one))
+
+
+def _padded(tensor: Tensor) -> Tensor:
+    """The tensor, or a flat copy that fills whole vectors of the processor.
+
+    What is left over at the end of a tensor is computed by other instructions, with
+    other last bits; which weights that are must not depend on the number of rows.
+    """
+    missing = -tensor.numel() % VECTOR if tensor.device.type == "cpu" else 0
+    if not missing:
+        return tensor
+    return torch.nn.functional.pad(tensor.reshape(-1), (0, missing))
 
 
 def _sliced(tensors: list[Tensor], rows: np.ndarray) -> list[Tensor]:

@@ -43,7 +43,7 @@ from guerdon.agents.networks import Architecture, first_weights
 from guerdon.agents.normalize import RewardScale
 from guerdon.agents.optimize import Graph, StackedAdam, clip_rows
 from guerdon.agents.ppo_config import PPOConfig, device_of, enough_memory
-from guerdon.agents.rollout import BlockReward, lane_seeds
+from guerdon.agents.rollout import BlockReward, Itemised, lane_seeds
 from guerdon.agents.row_policy import RowPolicy, row_policy
 from guerdon.agents.training import MOST_SEED, Curve
 from guerdon.checks import integer
@@ -150,7 +150,7 @@ class Population:
             self.acting = Acting(
                 env, config, self.arch, self.net, self.weights, self._fail
             )
-            self.log = EpisodeLog(env.num_envs)
+            self.log = EpisodeLog(env.num_envs, max(map(len, self._names), default=0))
             worlds = [lane_seeds(row.seed, config.envs) for row in self.rows]
             self.acting.take(env.reset(np.concatenate(worlds)), slice(0, len(worlds)))
 
@@ -168,6 +168,11 @@ class Population:
     def env(self) -> ArrayEnv:
         """The environments of all rows."""
         return self.acting.env
+
+    @property
+    def _names(self) -> Sequence[Sequence[str]]:
+        """Terms of every row, as far as its reward names them."""
+        return self.rewards.names if isinstance(self.rewards, Itemised) else ()
 
     # --- the training ---
 
@@ -247,6 +252,7 @@ class Population:
             roll.success,
             np.array([row.id for row in self.rows]),
             np.array([row.blocks for row in self.rows]) * self.config.block,
+            self.rewards.terms if isinstance(self.rewards, Itemised) else None,
         )
         return streams
 
@@ -429,4 +435,5 @@ class Population:
         """Training curve of a row over ``steps``, by default as far as it has come."""
         taken = self.steps(row) if steps is None else steps
         span = self.env.horizon * self.config.envs
-        return curve(self.log.of(self.rows[row].id), taken, span)
+        names = self._names[row] if self._names else ()
+        return curve(self.log.of(self.rows[row].id), taken, span, names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -40,6 +40,16 @@ class BlockReward(Protocol):
     def restart(self, row: int) -> None:
         """Every environment of this row has begun a new episode."""
         ...
+
+
+@runtime_checkable
+class Itemised(Protocol):
+    """A ``BlockReward`` that can say what its rewards are made of."""
+
+    names: Sequence[Sequence[str]]
+    """``(R,)`` the terms of every row."""
+    terms: np.ndarray
+    """``(T, L, M)`` of the last block; a row with fewer terms has 0 after them."""
 
 
 class Final(NamedTuple):

@@ -24,6 +24,9 @@ MOST_SEED = 2**31 - 1
 Trust = Literal["language", "jail", "none"]
 """What a reward's text may be, and where it runs."""
 
+Trainer = Literal["sb3", "population"]
+"""Who trains: Stable-Baselines3, one agent in a process, or our PPO, many in one."""
+
 _SEEDS = ("seed", "eval_seed")
 
 
@@ -47,6 +50,9 @@ class TrainingJob:
         eval_episodes: episodes of the trusted evaluation afterwards.
         eval_seed: episode ``i`` of the evaluation is reset with ``eval_seed + i``.
         record_episodes: evaluation episodes whose features are kept for the bank.
+        trust: what the reward's text may be, and where it runs.
+        trainer: who trains.
+        whole: steps of the training that this is the beginning of; None: of itself.
 
     Raises:
         ValueError: for an unknown base or algorithm, or a number out of bounds.
@@ -63,6 +69,8 @@ class TrainingJob:
     eval_seed: int = EVALUATION_SEED
     record_episodes: int = 8
     trust: Trust = "language"
+    trainer: Trainer = "sb3"
+    whole: int | None = None
 
     def __post_init__(self) -> None:
         require_known(self.trust)
@@ -75,11 +83,17 @@ class TrainingJob:
                 raise TypeError(
                     f"{name}: expected text, got {type(getattr(self, name)).__name__}"
                 )
+        if self.trainer not in get_args(Trainer):
+            raise ValueError(
+                f"trainer: expected one of {get_args(Trainer)}, got {self.trainer!r}"
+            )
         least = {"steps": 1, "eval_episodes": 1, "record_episodes": 0}
         for name, low in (least | dict.fromkeys(_SEEDS, 0)).items():
             most = MOST_SEED if name in _SEEDS else MOST
             number = integer(name, getattr(self, name), low, most)
             object.__setattr__(self, name, number)
+        if self.whole is not None:
+            object.__setattr__(self, "whole", integer("whole", self.whole, self.steps))
 
     def to_json(self) -> str:
         """Canonical JSON: equal jobs give equal text."""

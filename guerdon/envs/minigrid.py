@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
+from guerdon.envs.arrays import ArrayEnv
 from guerdon.envs.minigrid_features import READERS, describe, read_blocks
 from guerdon.envs.minigrid_rewards import HUMAN
 from guerdon.envs.scores import episode_return, positive_return
@@ -163,6 +164,18 @@ def make_minigrid(base: str, **kwargs: Any) -> gym.Env[Any, Any]:
     return EgocentricImage(gym.make(base, disable_env_checker=True, **kwargs))
 
 
+def make_lanes(level: str, lanes: int) -> ArrayEnv:
+    """So many environments of a level on the batched engine.
+
+    Raises:
+        guerdon.extras.MissingExtra: when there is no engine.
+    """
+    # The engine takes its levels' features from here.
+    from guerdon.envs.grid.choose import make_engine
+
+    return make_engine(level, lanes)
+
+
 def _task(level: Level) -> Task:
     size = (level.width, level.height, level.doors)
     features = [f for block in level.blocks for f in describe(block, *size)]
@@ -181,6 +194,7 @@ def _task(level: Level) -> Task:
         family="minigrid",
         source=f"Farama MiniGrid, {level.base}",
         extra="minigrid",
+        engine=partial(make_lanes, level.name),
     )
 
 

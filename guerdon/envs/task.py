@@ -13,6 +13,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 
 from guerdon.checks import integer
+from guerdon.envs.arrays import ArrayEnv
 from guerdon.types import ActionSpec, Episode, Feature, Features, Layout
 
 __all__ = ["Feature", "Part", "ReferenceReward", "Task", "TaskEnv", "part_of_task"]
@@ -102,6 +103,8 @@ class Task:
     source: str = ""
     extra: str | None = field(default=None)
     """Name of the optional extra that the environment needs."""
+    engine: Callable[[int], ArrayEnv] | None = None
+    """Makes so many environments at once where there is a batched engine."""
 
     def __post_init__(self) -> None:
         _expect("task id", self.id, str, "a text")

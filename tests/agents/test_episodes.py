@@ -37,7 +37,7 @@ def test_the_log_is_that_of_a_walk_through_all_steps() -> None:
                     length[lane] = proxy[lane] = 0
     np.testing.assert_allclose(log.table.T, np.array(walked), rtol=1e-6)
     np.testing.assert_allclose(log.length, length)
-    np.testing.assert_allclose(log.proxy, proxy, rtol=1e-5)
+    np.testing.assert_allclose(log.sums[:, 0], proxy, rtol=1e-5)
     assert (np.diff(log.of(9).step) >= 0).all()
     own = np.array([w[2] for w in walked if w[0] == 9 and w[1] > 230])
     np.testing.assert_allclose(log.means([4, 9], 230), [np.nan, own.mean()])

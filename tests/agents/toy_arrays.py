@@ -53,13 +53,13 @@ class Toy:
         self._steps = 0
         self._own = empty_arrays(self)
 
-    def state(self) -> dict[str, np.ndarray]:
+    def get_lanes(self) -> dict[str, np.ndarray]:
         names = ("seed", "episode", "time", "place")
         return {name: getattr(self, name).copy() for name in names}
 
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        for name, values in state.items():
-            setattr(self, name, values.copy())
+    def set_lanes(self, values: Mapping[str, np.ndarray]) -> None:
+        for name, array in values.items():
+            setattr(self, name, array.copy())
 
     def _features(self) -> np.ndarray:
         return np.stack([self.place % 7 / 7.0, self.time], 1).astype(np.float32)

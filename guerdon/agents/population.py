@@ -1,0 +1,328 @@
+"""Trainings of many candidates as one population, from jobs to their results."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from guerdon.agents.arrays import VectorArrays
+from guerdon.agents.environments import NonFinite
+from guerdon.agents.evaluate import Evaluation, save_episodes
+from guerdon.agents.evaluate_rows import Agents, evaluate_rows
+from guerdon.agents.policies import save_policy
+from guerdon.agents.ppo import Population, PPOConfig, Update
+from guerdon.agents.recipes import Recipe, recipe_for
+from guerdon.agents.row_policy import sb3_policy
+from guerdon.agents.row_rewards import ProgramRewards
+from guerdon.agents.rows import load_rows, save_rows
+from guerdon.agents.training import (
+    Outcome,
+    TrainingJob,
+    TrainingResult,
+    outcome_to_json,
+)
+from guerdon.envs.arrays import ArrayEnv
+from guerdon.envs.table import load_task
+from guerdon.envs.task import Task
+from guerdon.faults import blame, machine_fault
+from guerdon.reward_design.language import Rejected
+from guerdon.reward_design.reference import reward_for
+from guerdon.types import Failure
+
+Progress = Callable[[float], None]
+"""Told the finished share."""
+
+PROGRESS_SECONDS = 0.25
+
+_COMMON = (
+    *("task", "steps", "base", "algo", "trust", "trainer", "whole"),
+    *("eval_episodes", "eval_seed", "record_episodes"),
+)
+"""What the jobs of a group have in common."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """Several trainings that go from one number of steps to another together.
+
+    Args:
+        jobs: one per row; they differ in reward and seed alone.
+        start: environment steps after which their rows were put down; 0 begins anew.
+
+    Raises:
+        ValueError: for jobs that cannot be trained together, or a start beyond them.
+    """
+
+    jobs: tuple[TrainingJob, ...]
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.jobs:
+            raise ValueError("leg: expected at least one job, got none")
+        first = self.jobs[0]
+        for name in _COMMON:
+            if any(getattr(job, name) != getattr(first, name) for job in self.jobs):
+                raise ValueError(f"leg: expected jobs of the same {name}")
+        if not 0 <= self.start < first.steps:
+            raise ValueError(
+                f"leg: expected a start from 0 to below {first.steps}, got {self.start}"
+            )
+
+    def to_json(self) -> str:
+        """What ``from_json`` reads."""
+        jobs = [json.loads(job.to_json()) for job in self.jobs]
+        return json.dumps({"jobs": jobs, "start": self.start})
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Leg:
+        """The leg that ``to_json`` wrote; ValueError for anything else."""
+        values = json.loads(text)
+        if not isinstance(values, dict) or set(values) != {"jobs", "start"}:
+            raise ValueError("leg: expected jobs and start")
+        jobs = [TrainingJob.from_json(json.dumps(job)) for job in values["jobs"]]
+        return cls(tuple(jobs), int(values["start"]))
+
+
+def row_file(job: TrainingJob, steps: int) -> str:
+    """Name of the file in which a job's row is put down after ``steps``."""
+    return f"{replace(job, steps=steps).key}.row"
+
+
+def run_leg(payload: bytes, folder: Path, progress: Progress) -> bytes:
+    """``train_leg`` for a worker process: JSON in, a JSON list of outcomes out."""
+    outcomes = train_leg(Leg.from_json(payload), folder=folder, progress=progress)
+    return f"[{','.join(map(outcome_to_json, outcomes))}]".encode()
+
+
+def train_leg(
+    leg: Leg,
+    *,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> list[Outcome]:
+    """Train all jobs of a leg as rows of one population and evaluate each.
+
+    A row learns the same whoever is beside it. One whose file is missing, since nobody
+    has put it down or somebody has deleted it, is trained from the beginning, with the
+    same result. The process keeps one torch thread.
+
+    Args:
+        leg: what to train.
+        folder: where rows are put down and weights and recorded episodes go; nothing
+            is read or written if None.
+        progress: told the finished share.
+        should_stop: asked after every block; True ends the training there.
+
+    Returns:
+        For every job its result, or the failure of its candidate.
+
+    Raises:
+        OSError: for what the machine could not do.
+        MemoryError: when the population does not fit.
+    """
+    torch.set_num_threads(1)
+    try:
+        return _Training(leg, folder, progress, should_stop).outcomes()
+    except MemoryError:
+        raise
+    except Exception as error:
+        fault = machine_fault(error, folder)
+        if fault is not None:
+            raise fault from error
+        return [Failure("crashed", blame(error))] * len(leg.jobs)
+
+
+def arrays_for(task: Task, lanes: int) -> ArrayEnv:
+    """Environments of a task: the batched engine where there is one."""
+    if task.engine is None:
+        return VectorArrays(task, lanes)
+    engine: ArrayEnv = task.engine(lanes)
+    return engine
+
+
+def config_for(recipe: Recipe, whole: int) -> PPOConfig:
+    """How the rows of a population learn by a recipe."""
+    return PPOConfig.from_recipe(recipe, total_steps=whole)
+
+
+class _Training:
+    """One leg under way."""
+
+    def __init__(
+        self,
+        leg: Leg,
+        folder: Path | None,
+        progress: Progress | None,
+        should_stop: Callable[[], bool] | None,
+    ) -> None:
+        self.leg, self.folder = leg, folder
+        self.progress, self.should_stop = progress, should_stop
+        self.first = leg.jobs[0]
+        self.task = load_task(self.first.task)
+        recipe = recipe_for(self.task, self.first.algo)
+        # A row explores with white noise, and its file must say so.
+        self.recipe = replace(recipe, use_sde=False)
+        self.whole = recipe.whole_steps(self.first.whole or self.first.steps)
+        self.config = config_for(self.recipe, self.whole)
+        self.told = time.monotonic()
+
+    def outcomes(self) -> list[Outcome]:
+        """One for each job."""
+        found: dict[int, Outcome] = {}
+        groups: dict[bool, list[int]] = {True: [], False: []}
+        for i, job in enumerate(self.leg.jobs):
+            try:
+                reward_for(self.task, job.reward, job.base)
+            except Rejected as error:
+                found[i] = error.failure
+                continue
+            groups[self._put_down(job)].append(i)
+        for resumed, members in groups.items():
+            if members:
+                found |= self._train(members, resumed=resumed)
+        return [found[i] for i in range(len(self.leg.jobs))]
+
+    def _put_down(self, job: TrainingJob) -> bool:
+        """Whether the row of a job can be taken up again."""
+        if self.folder is None or not self.leg.start:
+            return False
+        return (self.folder / row_file(job, self.leg.start)).is_file()
+
+    def _train(self, members: Sequence[int], *, resumed: bool) -> Mapping[int, Outcome]:
+        jobs = [self.leg.jobs[i] for i in members]
+        wall, cpu = time.perf_counter(), time.process_time()
+        rewards = ProgramRewards(
+            self.task, [job.reward for job in jobs], self.first.base, self.config.envs
+        )
+        env = arrays_for(self.task, len(jobs) * self.config.envs)
+        try:
+            population = self._population(env, jobs, rewards, resumed=resumed)
+            left = self.recipe.whole_steps(self.first.steps) - population.steps(0)
+            population.learn(left, self._watch)
+            learned = time.perf_counter() - wall
+            self._put_rows_down(population, jobs)
+            results = self._judged(population, jobs)
+        finally:
+            env.close()
+        share = len(jobs)
+        seconds = {
+            "cpu_seconds": (time.process_time() - cpu) / share,
+            "wall_seconds": (time.perf_counter() - wall) / share,
+            "train_seconds": learned / share,
+        }
+        return {
+            i: self._outcome(population, r, jobs[r], rewards, results[r], seconds)
+            for r, i in enumerate(members)
+        }
+
+    def _population(
+        self,
+        env: ArrayEnv,
+        jobs: Sequence[TrainingJob],
+        rewards: ProgramRewards,
+        *,
+        resumed: bool,
+    ) -> Population:
+        if resumed and self.folder is not None:
+            start = self.leg.start
+            paths = [self.folder / row_file(job, start) for job in jobs]
+            return load_rows(paths, env, rewards=rewards)
+        seeds = [job.seed for job in jobs]
+        return Population(env, self.config, seeds, rewards=rewards)
+
+    def _watch(self, population: Population, update: Update) -> bool:
+        now = time.monotonic()
+        if self.progress is not None and now - self.told > PROGRESS_SECONDS:
+            self.told = now
+            done = (population.steps(0) - self.leg.start) / (
+                self.first.steps - self.leg.start
+            )
+            self.progress(min(1.0, max(0.0, done)))
+        return self.should_stop is None or not self.should_stop()
+
+    def _put_rows_down(
+        self, population: Population, jobs: Sequence[TrainingJob]
+    ) -> None:
+        """Keep what another leg may go on with."""
+        if self.folder is None or self.first.steps >= self.whole:
+            return
+        save_rows(
+            population,
+            {
+                r: self.folder / row_file(job, self.first.steps)
+                for r, job in enumerate(jobs)
+                if population.rows[r].failure is None
+            },
+        )
+
+    def _judged(
+        self, population: Population, jobs: Sequence[TrainingJob]
+    ) -> list[Evaluation | NonFinite]:
+        """The true score of every row, in fresh environments."""
+        moments = None
+        if population.acting.obs_scale is not None:
+            state = population.acting.obs_scale.state
+            moments = state["mean"].numpy().copy(), state["var"].numpy().copy()
+        agents = Agents(population.arch, dict(population.weights), moments)
+        record = self.first.record_episodes if self.folder else 0
+        return evaluate_rows(
+            self.task,
+            agents,
+            arrays_for,
+            episodes=self.first.eval_episodes,
+            seed=self.first.eval_seed,
+            deterministic=self.recipe.deterministic,
+            record=record,
+        )
+
+    def _outcome(
+        self,
+        population: Population,
+        r: int,
+        job: TrainingJob,
+        rewards: ProgramRewards,
+        evaluation: Evaluation | NonFinite,
+        seconds: Mapping[str, float],
+    ) -> Outcome:
+        failure = population.rows[r].failure
+        if failure is not None:
+            reason = rewards.reasons[r]
+            return failure if reason is None else Failure("non_finite", reason)
+        if isinstance(evaluation, NonFinite):
+            return Failure("non_finite", str(evaluation))
+        weights = episodes = None
+        if self.folder is not None:
+            if evaluation.episodes:
+                episodes = f"{job.key}.npz"
+                save_episodes(self.folder / episodes, evaluation.episodes)
+            if job.steps >= self.whole:
+                weights = f"{job.key}.safetensors"
+                policy = sb3_policy(population.policy(r), self.task, self.recipe)
+                save_policy(self.folder / weights, policy, job, self.recipe)
+        steps = population.steps(r)
+        return TrainingResult(
+            job=job.key,
+            fitness=evaluation.fitness,
+            success=evaluation.success,
+            length=evaluation.length,
+            proxy=self._proxy(population, r),
+            curve=population.curve(r),
+            steps=steps,
+            weights=weights,
+            episodes=episodes,
+            **seconds,
+        )
+
+    def _proxy(self, population: Population, r: int) -> float | None:
+        """Mean designed return of the last fifth, or of the last span."""
+        span = max(population.env.horizon * self.config.envs, population.steps(r) // 5)
+        ended = population.log.of(population.rows[r].id)
+        late = ended.step > population.steps(r) - span
+        return float(np.mean(ended.proxy[late])) if late.any() else None

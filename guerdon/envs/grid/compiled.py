@@ -1,0 +1,143 @@
+"""How the functions of the grid engine are compiled, and where they are kept.
+
+Every function is plain Python over integers and arrays. Numba compiles it at its first
+call (never at import) and keeps the machine code on disk. That store may not be
+writable, may hold half a file, or may come from older source code; none of this is
+allowed to be more than a compilation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from guerdon.extras import MissingExtra
+
+
+def _numba() -> tuple[Any, str]:
+    """The compiler, or None and why; without it the levels can still be read."""
+    try:
+        return importlib.import_module("numba"), ""
+    except ImportError as error:
+        return None, str(error)
+
+
+numba, _reason = _numba()
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def require_compiler() -> None:
+    """Refuse to go on without numba.
+
+    Raises:
+        guerdon.extras.MissingExtra: names the extra that brings it.
+    """
+    if numba is None:
+        raise MissingExtra(
+            f"the grid engine needs numba ({_reason}); it comes with the extra "
+            "'grid': pip install 'guerdon[grid]'. Without it, play MiniGrid's own "
+            'environments: engine="minigrid"'
+        )
+
+
+def compiled(function: Function) -> Function:
+    """Compile ``function`` at its first call; other compiled functions may call it.
+
+    The function releases the interpreter's lock, so threads run it side by side.
+    Without numba it stays what it is, plain Python.
+    """
+    return _compile(function, inline=False)
+
+
+def inlined(function: Function) -> Function:
+    """``compiled``, and put into the code of each caller.
+
+    An array is nine numbers to a machine, so in the innermost loop a call costs more
+    than what most of the functions do.
+    """
+    return _compile(function, inline=True)
+
+
+def _compile(function: Function, inline: bool) -> Function:
+    if numba is None:
+        return function
+    options = {"nogil": True, "error_model": "numpy", "forceinline": inline}
+    # Nothing here makes an array, so none has to be counted; counting the references
+    # to those that are passed around takes most of the time of a step.
+    made: Any = numba.njit(**options, _nrt=False)(function)
+    if hasattr(made, "_cache"):  # with NUMBA_DISABLE_JIT it is the function itself
+        made._cache = _store_of(function) or made._cache
+    result: Function = made
+    return result
+
+
+def _store_of(function: Callable[..., Any]) -> Any:
+    """The store on disk of one function; None where no folder can be written to."""
+    try:
+        return _store_class()(function)
+    except (RuntimeError, OSError):
+        # Numba found no folder: neither NUMBA_CACHE_DIR, nor beside the source, nor
+        # in the user's cache. The code is then compiled once in every process.
+        return None
+
+
+@cache
+def _store_class() -> Any:
+    """A store of machine code that cannot break what it serves."""
+    base: Any = importlib.import_module("numba.core.caching").FunctionCache
+
+    class Store(base):  # type: ignore[misc]
+        """Numba's own store, with two changes.
+
+        Numba looks only at the file of the function itself, so a change in a function
+        that it calls would leave old code in use: here the stamp is that of all of
+        them. And a file that cannot be read is as good as none.
+        """
+
+        def __init__(self, function: Callable[..., Any]) -> None:
+            super().__init__(function)
+            self._cache_file._source_stamp = source_digest()
+
+        def load_overload(self, sig: Any, target_context: Any) -> Any:
+            try:
+                return super().load_overload(sig, target_context)
+            except Exception:  # whatever unpickling a broken file comes to
+                self._begin_anew()
+                return None
+
+        def save_overload(self, sig: Any, data: Any) -> None:
+            try:
+                super().save_overload(sig, data)
+            except Exception:  # a full disk, a folder that has gone, a broken index
+                self._begin_anew()
+
+        def _begin_anew(self) -> None:
+            try:
+                self.flush()
+            except OSError:
+                self.disable()
+
+    return Store
+
+
+_NOT_COMPILED = (
+    "engine.py", "expect.py", "export.py", "oracle.py", "oracle_show.py", "threads.py",
+    "vector.py",
+)  # fmt: skip
+"""Files without a compiled function; any other counts as having one."""
+
+
+@cache
+def source_digest() -> str:
+    """Digest of the source files that compiled code may depend on."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        if path.name not in _NOT_COMPILED:
+            digest.update(path.name.encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

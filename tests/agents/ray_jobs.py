@@ -1,0 +1,49 @@
+"""Jobs that look for, and lose, the actor above them; see ``scripted_jobs``."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import scripted_jobs
+
+from guerdon.agents.training import TrainingJob
+
+
+def run(payload: bytes, folder: Path, progress: Callable[[float], None]) -> bytes:
+    """``ACTION:FOLDER``; the folder is the test's, for notes that outlive a node."""
+    asked = TrainingJob.from_json(payload)
+    action, _, place = asked.reward.partition(":")
+    if not place:
+        return scripted_jobs.run(payload, folder, progress)
+    answer = scripted_jobs.result_of(asked).to_json().encode()
+    note = Path(place) / f"{action}-{asked.seed}.json"
+    match action:
+        case "lose once" if note.exists():
+            return answer
+        case "lose once" | "lose always":
+            note.write_text("")
+            os.kill(_actor(), signal.SIGKILL)
+        case "family":
+            child = subprocess.Popen(["sleep", "600"]).pid
+            partial = note.with_suffix(".partial")
+            pids = {"pids": [os.getpid(), child, _actor()], "scratch": str(folder)}
+            partial.write_text(json.dumps(pids))
+            os.replace(partial, note)
+            progress(0.5)
+    time.sleep(600)
+    raise AssertionError(asked.reward)
+
+
+def _actor() -> int:
+    """The server that forked this process was started by the actor."""
+    found = _parent(os.getppid())
+    assert b"ray::" in Path(f"/proc/{found}/cmdline").read_bytes()
+    return found
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -1,0 +1,70 @@
+"""The engine against MiniGrid itself; ``parity.py`` plays more steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from parity import LANES, Parity
+
+from guerdon.envs.grid.engine import GridEngine
+from guerdon.envs.grid.export import load_minigrid
+from guerdon.envs.grid.levels import LEVELS
+from guerdon.envs.minigrid import LEVELS as TASKS
+
+STEPS = -(-20_000 // len(LEVELS) // LANES)
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_a_level_plays_as_in_minigrid_byte_for_byte(name: str) -> None:
+    parity = Parity(name, seed=11)
+    parity.play(STEPS)
+    assert parity.compared == STEPS * LANES
+
+
+def test_the_scripted_player_wins_so_that_ends_are_compared() -> None:
+    parity = Parity("DoorKey-6x6", seed=5, fast=True)
+    parity.play(150)
+    assert parity.wins >= 5
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_the_engine_has_the_levels_of_the_tasks_with_their_features(
+    task: object,
+) -> None:
+    from guerdon.envs.table import load_task
+
+    engine = GridEngine(task.name)  # type: ignore[attr-defined]
+    registered = load_task(f"guerdon/{engine.level.name}-v0")
+    assert engine.level.base == task.base  # type: ignore[attr-defined]
+    assert engine.layout == registered.layout
+    assert engine.action == registered.action
+    assert engine.horizon == registered.horizon
+
+
+def test_truncation_and_termination_may_come_in_the_same_step() -> None:
+    parity = Parity("Empty-5x5", seed=0)
+    for raw in parity.raws:
+        raw.step_count = raw.max_steps - 1
+        raw.agent_pos, raw.agent_dir = (2, 3), 0
+    for lane in range(LANES):
+        parity.load(lane)
+    arrays = parity.engine.step(np.full(LANES, 2))
+    for lane, raw in enumerate(parity.raws):
+        parity.compare(lane, raw, raw.step(2), arrays)
+    assert arrays.terminated.all()
+    assert arrays.truncated.all()
+    np.testing.assert_array_equal(arrays.reward, np.float32(1 - 0.9))
+
+
+def test_an_instance_of_another_level_is_refused() -> None:
+    parity = Parity("DoorKey-6x6", seed=0)
+    other = GridEngine("DoorKey-8x8")
+    with pytest.raises(
+        ValueError, match=r"expected columns, rows and max_steps \(8, 8"
+    ):
+        load_minigrid(other, 0, parity.raws[0])
+    with pytest.raises(ValueError, match="lane: expected 0 to 3, got 4"):
+        load_minigrid(parity.engine, 4, parity.raws[0])
+    parity.raws[0].mission = "make tea"
+    with pytest.raises(ValueError, match="it has no mission 'make tea'"):
+        load_minigrid(parity.engine, 0, parity.raws[0])
