@@ -111,9 +111,12 @@ class StackedAdam:
     ) -> None:
         device = tensors[0][0].device
         counts = torch.tensor(steps, dtype=torch.float32, device=device).unbind()
-        padded = [[_padded(one) for one in some] for some in tensors]
+        weights, grads, mean, square = (list(map(_padded, some)) for some in tensors)
         adam(
-            *padded,
+            weights,
+            grads,
+            mean,
+            square,
             [],
             list(counts),
             fused=True,
@@ -125,12 +128,8 @@ class StackedAdam:
             eps=self.epsilon,
             maximize=False,
         )
-        weights, _, mean, square = tensors
-        changed, _, *moments = padded
-        for own, given in zip(
-            (weights, mean, square), (changed, *moments), strict=True
-        ):
-            for one, other in zip(own, given, strict=True):
+        for own, given in zip(tensors, (weights, None, mean, square), strict=True):
+            for one, other in zip(own, given or own, strict=True):
                 if one is not other:
                     one.copy_(other[: one.numel()].view_as(one))
 
