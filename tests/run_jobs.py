@@ -14,6 +14,7 @@ import numpy as np
 from guerdon.agents.evaluate import save_episodes
 from guerdon.agents.training import (
     Curve,
+    Leg,
     TrainingJob,
     TrainingResult,
     outcome_to_json,
@@ -25,11 +26,20 @@ from guerdon.types import Episode, Failure
 LOG = "ran.log"
 """File among the artefacts with the key of every training that was begun."""
 
+LEGS = "legs.log"
+"""The same of every leg: where it began and ended, and how many jobs it had."""
+
 Progress = Callable[[float], None]
 
 
 def train(payload: bytes, folder: Path, progress: Progress) -> bytes:
     """A score that depends on the job alone; one reward in eight fails."""
+    if b'"jobs"' in payload:
+        leg = Leg.from_json(payload)
+        with (folder / LEGS).open("a") as log:
+            log.write(f"{leg.start} {leg.jobs[0].steps} {len(leg.jobs)}\n")
+        parts = [train(j.to_json().encode(), folder, progress) for j in leg.jobs]
+        return b"[" + b",".join(parts) + b"]"
     job = TrainingJob.from_json(payload)
     with (folder / LOG).open("a") as log:
         log.write(f"{job.key}\n")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from guerdon.agents.row_policy import sb3_policy
 from guerdon.agents.row_rewards import ProgramRewards
 from guerdon.agents.rows import load_rows, save_rows
 from guerdon.agents.training import (
+    Leg,
     Outcome,
     TrainingJob,
     TrainingResult,
@@ -40,53 +42,7 @@ Progress = Callable[[float], None]
 
 PROGRESS_SECONDS = 0.25
 
-_COMMON = (
-    *("task", "steps", "base", "algo", "trust", "trainer", "whole"),
-    *("eval_episodes", "eval_seed", "record_episodes"),
-)
-"""What the jobs of a group have in common."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leg:
-    """Several trainings that go from one number of steps to another together.
-
-    Args:
-        jobs: one per row; they differ in reward and seed alone.
-        start: environment steps after which their rows were put down; 0 begins anew.
-
-    Raises:
-        ValueError: for jobs that cannot be trained together, or a start beyond them.
-    """
-
-    jobs: tuple[TrainingJob, ...]
-    start: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.jobs:
-            raise ValueError("leg: expected at least one job, got none")
-        first = self.jobs[0]
-        for name in _COMMON:
-            if any(getattr(job, name) != getattr(first, name) for job in self.jobs):
-                raise ValueError(f"leg: expected jobs of the same {name}")
-        if not 0 <= self.start < first.steps:
-            raise ValueError(
-                f"leg: expected a start from 0 to below {first.steps}, got {self.start}"
-            )
-
-    def to_json(self) -> str:
-        """What ``from_json`` reads."""
-        jobs = [json.loads(job.to_json()) for job in self.jobs]
-        return json.dumps({"jobs": jobs, "start": self.start})
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Leg:
-        """The leg that ``to_json`` wrote; ValueError for anything else."""
-        values = json.loads(text)
-        if not isinstance(values, dict) or set(values) != {"jobs", "start"}:
-            raise ValueError("leg: expected jobs and start")
-        jobs = [TrainingJob.from_json(json.dumps(job)) for job in values["jobs"]]
-        return cls(tuple(jobs), int(values["start"]))
+_LOG = logging.getLogger(__name__)
 
 
 def row_file(job: TrainingJob, steps: int) -> str:
@@ -109,9 +65,10 @@ def train_leg(
 ) -> list[Outcome]:
     """Train all jobs of a leg as rows of one population and evaluate each.
 
-    A row learns the same whoever is beside it. One whose file is missing, since nobody
-    has put it down or somebody has deleted it, is trained from the beginning, with the
-    same result. The process keeps one torch thread.
+    A row learns the same whoever is beside it. One whose file is missing or damaged is
+    trained from the beginning: with the same result, where environments can be put down
+    too, as the batched engines can; others begin new episodes with every leg. The
+    process keeps one torch thread.
 
     Args:
         leg: what to train.
@@ -169,25 +126,54 @@ class _Training:
         recipe = recipe_for(self.task, self.first.algo)
         # A row explores with white noise, and its file must say so.
         self.recipe = replace(recipe, use_sde=False)
+        self.start = recipe.whole_steps(leg.start)
+        self.steps = recipe.whole_steps(self.first.steps)
         self.whole = recipe.whole_steps(self.first.whole or self.first.steps)
         self.config = config_for(self.recipe, self.whole)
         self.told = time.monotonic()
+        self.began = time.perf_counter(), time.process_time()
+        self.finished, self.rows = 0, 1
+        """Rows that have been trained, and all that are to be."""
 
     def outcomes(self) -> list[Outcome]:
         """One for each job."""
         found: dict[int, Outcome] = {}
-        groups: dict[bool, list[int]] = {True: [], False: []}
+        waiting: dict[bool, list[int]] = {True: [], False: []}
         for i, job in enumerate(self.leg.jobs):
             try:
                 reward_for(self.task, job.reward, job.base)
             except Rejected as error:
                 found[i] = error.failure
+            except ValueError as error:  # a name that the task does not have
+                found[i] = Failure("crashed", blame(error))
+            else:
+                waiting[self._put_down(job)].append(i)
+        self.rows = max(1, sum(map(len, waiting.values())))
+        while any(waiting.values()):
+            resumed = bool(waiting[True])
+            members, waiting[resumed] = waiting[resumed], []
+            try:
+                rewards, population = self._begun(members, resumed=resumed)
+            except ValueError:
+                if not resumed:
+                    raise
+                sound = [i for i in members if self._is_sound(i)]
+                waiting[True] = sound if len(sound) < len(members) else []
+                waiting[False] += [i for i in members if i not in waiting[True]]
                 continue
-            groups[self._put_down(job)].append(i)
-        for resumed, members in groups.items():
-            if members:
-                found |= self._train(members, resumed=resumed)
+            found |= self._train(members, rewards, population)
+            self.finished += len(members)
         return [found[i] for i in range(len(self.leg.jobs))]
+
+    def _is_sound(self, i: int) -> bool:
+        """Whether the file of a row can be gone on from."""
+        try:
+            _, population = self._begun([i], resumed=True)
+        except ValueError as error:
+            _LOG.warning("%s; this row is trained from the beginning", error)
+            return False
+        population.env.close()
+        return True
 
     def _put_down(self, job: TrainingJob) -> bool:
         """Whether the row of a job can be taken up again."""
@@ -195,22 +181,40 @@ class _Training:
             return False
         return (self.folder / row_file(job, self.leg.start)).is_file()
 
-    def _train(self, members: Sequence[int], *, resumed: bool) -> Mapping[int, Outcome]:
+    def _begun(
+        self, members: Sequence[int], *, resumed: bool
+    ) -> tuple[ProgramRewards, Population]:
+        """A population of some of the jobs, which the caller closes."""
+        self.began = time.perf_counter(), time.process_time()
         jobs = [self.leg.jobs[i] for i in members]
-        wall, cpu = time.perf_counter(), time.process_time()
+        seeds = [job.seed for job in jobs]
         rewards = ProgramRewards(
             self.task, [job.reward for job in jobs], self.first.base, self.config.envs
         )
         env = arrays_for(self.task, len(jobs) * self.config.envs)
         try:
-            population = self._population(env, jobs, rewards, resumed=resumed)
-            left = self.recipe.whole_steps(self.first.steps) - population.steps(0)
-            population.learn(left, self._watch)
+            if not resumed or self.folder is None:
+                return rewards, Population(env, self.config, seeds, rewards=rewards)
+            paths = [self.folder / row_file(job, self.leg.start) for job in jobs]
+            expected = self.config, seeds, self.start
+            return rewards, load_rows(paths, env, rewards=rewards, expected=expected)
+        except BaseException:
+            env.close()
+            raise
+
+    def _train(
+        self, members: Sequence[int], rewards: ProgramRewards, population: Population
+    ) -> Mapping[int, Outcome]:
+        jobs = [self.leg.jobs[i] for i in members]
+        wall, cpu = self.began
+        try:
+            left = self.steps - population.steps(0)
+            population.learn(left, partial(self._watch, population.steps(0)))
             learned = time.perf_counter() - wall
             self._put_rows_down(population, jobs)
             results = self._judged(population, jobs)
         finally:
-            env.close()
+            population.env.close()
         share = len(jobs)
         seconds = {
             "cpu_seconds": (time.process_time() - cpu) / share,
@@ -222,37 +226,23 @@ class _Training:
             for r, i in enumerate(members)
         }
 
-    def _population(
-        self,
-        env: ArrayEnv,
-        jobs: Sequence[TrainingJob],
-        rewards: ProgramRewards,
-        *,
-        resumed: bool,
-    ) -> Population:
-        if resumed and self.folder is not None:
-            start = self.leg.start
-            paths = [self.folder / row_file(job, start) for job in jobs]
-            return load_rows(paths, env, rewards=rewards)
-        seeds = [job.seed for job in jobs]
-        return Population(env, self.config, seeds, rewards=rewards)
-
-    def _watch(self, population: Population, update: Update) -> bool:
+    def _watch(self, start: int, population: Population, update: Update) -> bool:
         now = time.monotonic()
         if self.progress is not None and now - self.told > PROGRESS_SECONDS:
             self.told = now
-            done = (population.steps(0) - self.leg.start) / (
-                self.first.steps - self.leg.start
-            )
-            self.progress(min(1.0, max(0.0, done)))
+            share = (population.steps(0) - start) / (self.steps - start)
+            done = self.finished + share * len(population.rows)
+            self.progress(min(1.0, done / self.rows))
         return self.should_stop is None or not self.should_stop()
 
     def _put_rows_down(
         self, population: Population, jobs: Sequence[TrainingJob]
     ) -> None:
         """Keep what another leg may go on with."""
-        if self.folder is None or self.first.steps >= self.whole:
+        if self.folder is None or self.steps >= self.whole:
             return
+        if population.steps(0) < self.steps:
+            return  # It was stopped, and the file's name would not be true.
         save_rows(
             population,
             {
@@ -293,8 +283,7 @@ class _Training:
     ) -> Outcome:
         failure = population.rows[r].failure
         if failure is not None:
-            reason = rewards.reasons[r]
-            return failure if reason is None else Failure("non_finite", reason)
+            return _blamed(failure, rewards.reasons[r])
         if isinstance(evaluation, NonFinite):
             return Failure("non_finite", str(evaluation))
         weights = episodes = None
@@ -302,7 +291,7 @@ class _Training:
             if evaluation.episodes:
                 episodes = f"{job.key}.npz"
                 save_episodes(self.folder / episodes, evaluation.episodes)
-            if job.steps >= self.whole:
+            if self.steps >= self.whole:
                 weights = f"{job.key}.safetensors"
                 policy = sb3_policy(population.policy(r), self.task, self.recipe)
                 save_policy(self.folder / weights, policy, job, self.recipe)
@@ -326,3 +315,11 @@ class _Training:
         ended = population.log.of(population.rows[r].id)
         late = ended.step > population.steps(r) - span
         return float(np.mean(ended.proxy[late])) if late.any() else None
+
+
+def _blamed(failure: Failure, term: str | None) -> Failure:
+    """A failure with the name of the reward's term that is to blame, if one is."""
+    if term is None or not failure.reason.startswith("a reward"):
+        return failure
+    reason = f"reward term {term!r} is not finite; expected a finite number"
+    return Failure("non_finite", reason)

@@ -110,6 +110,84 @@ class TrainingJob:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
+_COMMON = (
+    *("task", "steps", "base", "algo", "trust", "trainer", "whole"),
+    *("eval_episodes", "eval_seed", "record_episodes"),
+)
+"""What the jobs of a group have in common."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """Several trainings that go from one number of steps to another together.
+
+    Args:
+        jobs: one per row; they differ in reward and seed alone.
+        start: environment steps after which their rows were put down; 0 begins anew.
+
+    Raises:
+        ValueError: for jobs that cannot be trained together, or a start beyond them.
+    """
+
+    jobs: tuple[TrainingJob, ...]
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.jobs:
+            raise ValueError("leg: expected at least one job, got none")
+        first = self.jobs[0]
+        for name in _COMMON:
+            if any(getattr(job, name) != getattr(first, name) for job in self.jobs):
+                raise ValueError(f"leg: expected jobs of the same {name}")
+        if not 0 <= self.start < first.steps:
+            raise ValueError(
+                f"leg: expected a start from 0 to below {first.steps}, got {self.start}"
+            )
+
+    def to_json(self) -> str:
+        """What ``from_json`` reads."""
+        jobs = [asdict(job) for job in self.jobs]
+        return json.dumps({"jobs": jobs, "start": self.start}, sort_keys=True)
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the canonical JSON."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The leg that ``to_json`` wrote; ValueError for anything else."""
+        try:
+            values = json.loads(text)
+        except RecursionError:
+            raise ValueError("leg: expected jobs and start, got deep nesting") from None
+        if not isinstance(values, dict) or set(values) != {"jobs", "start"}:
+            raise ValueError("leg: expected jobs and start")
+        if not isinstance(values["jobs"], list):
+            raise ValueError("leg: expected a list of jobs")
+        try:
+            start = integer("start", values["start"])
+            jobs = [TrainingJob(**_checked(job, TrainingJob)) for job in values["jobs"]]
+        except TypeError as error:
+            raise ValueError(f"leg: {error}") from None
+        return cls(tuple(jobs), start)
+
+    def halves(self) -> tuple[Self, Self]:
+        """Two legs that train the same."""
+        middle = len(self.jobs) // 2
+        cls = type(self)
+        return cls(self.jobs[:middle], self.start), cls(self.jobs[middle:], self.start)
+
+
+Work = TrainingJob | Leg
+"""What one worker does: one training, or several as a population."""
+
+
+def jobs_of(work: Work) -> tuple[TrainingJob, ...]:
+    """The trainings of a piece of work."""
+    return work.jobs if isinstance(work, Leg) else (work,)
+
+
 @dataclass(frozen=True, slots=True)
 class Curve:
     """Means over the episodes that ended in the span up to the end of each window.

@@ -23,37 +23,46 @@ from __future__ import annotations
 
 import errno
 import itertools
-import json
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from guerdon.agents.child import Child, Killed, Lost, epitaph
+from guerdon.agents.answers import (
+    Answer,
+    Outcomes,
+    answer_of,
+    of_job,
+    of_leg,
+    share_of,
+)
+from guerdon.agents.child import UNTOLD, Child, Killed, Lost, epitaph
 from guerdon.agents.claims import Learned, claim_name
 from guerdon.agents.confined import JUDGE, LEARN, Confinement
 from guerdon.agents.server import server_died, server_pid, start_server
 from guerdon.agents.training import (
+    Leg,
     Outcome,
     TrainingJob,
     TrainingResult,
     Trouble,
-    not_finite,
-    outcome_from_json,
+    Work,
+    jobs_of,
 )
 from guerdon.agents.worker import MAX_ANSWER
 from guerdon.checks import integer
 from guerdon.faults import AGAIN, machine_fault
-from guerdon.harmless import harmless
 from guerdon.types import Failure
 
 JOB_FUNCTION = "guerdon.agents.sb3:run_job"
 """``module:name`` of ``(payload, folder, progress) -> answer``, bytes in and out."""
+
+LEG_FUNCTION = "guerdon.agents.population:run_leg"
+"""The same for several trainings as one population; it answers with a list."""
 
 _FIRST, _NEXT, _RETRY, _LAST = range(4)
 """Ranks in the queue."""
@@ -92,7 +101,7 @@ class WorkerPool:
         self._folder = run_dir.resolve()
         self._function = function
         # By rank, then in the order of coming; None ends a thread.
-        self._waiting: queue.PriorityQueue[tuple[int, int, TrainingJob | None]]
+        self._waiting: queue.PriorityQueue[tuple[int, int, Work | None]]
         self._waiting = queue.PriorityQueue()
         self._numbers = itertools.count()
         self._finished: queue.SimpleQueue[tuple[TrainingJob, Outcome | Trouble]]
@@ -111,8 +120,8 @@ class WorkerPool:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, job: TrainingJob, *, first: bool = False) -> None:
-        """Queue a job, behind the others or ``first`` of them.
+    def submit(self, work: Work, /, *, first: bool = False) -> None:
+        """Queue a job, or several as a leg, behind the others or ``first`` of them.
 
         Raises:
             RuntimeError: when the pool is closed.
@@ -121,13 +130,14 @@ class WorkerPool:
         with self._lock:
             if self._closed:
                 raise RuntimeError("submit: the pool is closed")
-            if job.key in self._open:
-                raise ValueError(f"submit: job {job.key[:12]} is under way already")
-            self._open[job.key] = 0.0
-        self._queue(job, _FIRST if first else _NEXT)
+            for job in jobs_of(work):
+                if job.key in self._open:
+                    raise ValueError(f"submit: job {job.key[:12]} is under way already")
+            self._open |= {job.key: 0.0 for job in jobs_of(work)}
+        self._queue(work, _FIRST if first else _NEXT)
 
-    def _queue(self, job: TrainingJob | None, rank: int) -> None:
-        self._waiting.put((rank, next(self._numbers), job))
+    def _queue(self, work: Work | None, rank: int) -> None:
+        self._waiting.put((rank, next(self._numbers), work))
 
     @property
     def pending(self) -> int:
@@ -151,7 +161,6 @@ class WorkerPool:
         with self._lock:
             for job, _ in found:
                 self._open.pop(job.key, None)
-                self._again.pop(job.key, None)
         return found
 
     def as_completed(
@@ -204,33 +213,50 @@ class WorkerPool:
 
     def _supervise(self) -> None:
         """One thread per place: starts a worker, listens to it, buries it."""
-        while (job := self._waiting.get()[2]) is not None:
+        while (work := self._waiting.get()[2]) is not None:
             if self._closed:
                 continue
-            outcome: Outcome | Trouble
+            outcomes: Outcomes
             try:
-                outcome = self._run(job)
+                outcomes = self._run(work)
             except Killed as killed:
-                if self._tries_again(job, str(killed)):
+                if self._tries_again(work, str(killed)):
                     continue
-                outcome = self._killed_again(job, killed)
+                outcomes = self._killed_again(work, killed)
             except Exception as error:
-                outcome = Trouble.of(self._fault(error))
+                outcomes = Trouble.of(self._fault(error))
+            with self._lock:
+                self._again.pop(work.key, None)
             if not self._closed:
-                self._finished.put((job, outcome))
+                self._hand_back(jobs_of(work), outcomes)
 
-    def _tries_again(self, job: TrainingJob, reason: str) -> bool:
-        """Queue a killed job a second time, behind the others; False for the third."""
+    def _hand_back(self, jobs: Sequence[TrainingJob], outcomes: Outcomes) -> None:
+        each = outcomes if isinstance(outcomes, list) else [outcomes] * len(jobs)
+        for pair in zip(jobs, each, strict=True):
+            self._finished.put(pair)
+
+    def _tries_again(self, work: Work, reason: str) -> bool:
+        """Queue killed work a second time, behind the others; False for the third.
+
+        A population that is killed twice may have been too large: its halves are tried.
+        """
         with self._lock:
-            if job.key in self._again:
+            twice = work.key in self._again
+            if twice and len(jobs_of(work)) == 1:
                 return False
-            self._again[job.key] = reason.partition("\n")[0]
-            self._open[job.key] = 0.0
-        self._queue(job, _RETRY)
+            self._again[work.key] = reason.partition("\n")[0]
+            self._tell(work, 0.0)
+        parts = work.halves() if twice and isinstance(work, Leg) else (work,)
+        for part in parts:
+            self._queue(part, _RETRY)
         return True
 
-    def _killed_again(self, job: TrainingJob, killed: Killed) -> Failure | Trouble:
-        before = self._again.get(job.key)
+    def _tell(self, work: Work, share: float) -> None:
+        """Note progress; under the lock."""
+        self._open |= {job.key: share for job in jobs_of(work)}
+
+    def _killed_again(self, work: Work, killed: Killed) -> Failure | Trouble:
+        before = self._again.get(work.key)
         if isinstance(killed, Lost):
             text = " ".join(f"{killed} (the first time: {before})".split())
             return Trouble(errno.EAGAIN, f"{text}; {AGAIN}", str(self._folder))
@@ -245,20 +271,29 @@ class WorkerPool:
         text = f"no worker could be started ({type(error).__name__}: {error}); {AGAIN}"
         return OSError(number or errno.EAGAIN, text, str(self._folder))
 
-    def _run(self, job: TrainingJob) -> Outcome | Trouble:
+    def _run(self, work: Work) -> Outcomes:
+        """Work of any kind."""
+        if isinstance(work, Leg):
+            # Tests bring a function of their own for all work.
+            own = self._function
+            answer = self._work(work, LEG_FUNCTION if own == JOB_FUNCTION else own)
+            return of_leg(answer)
+        return self._run_job(work)
+
+    def _run_job(self, job: TrainingJob) -> Outcome | Trouble:
         """One job; where its reward is full Python, judged where that never ran."""
-        found: Outcome | Trouble | Learned
+        found: Answer
         if job.trust == "jail":
             found = self._learn(job)
         else:
             own = self._function if job.trust == "language" else LEARN
-            found = self._work(job, own)
+            found = of_job(self._work(job, own))
             if own is LEARN and isinstance(found, TrainingResult):
                 # It would be the reward's own word for it.
                 found = Failure("crashed", "answer is not a claim")
         try:
             if isinstance(found, Learned):
-                found = self._work(job, JUDGE)
+                found = of_job(self._work(job, JUDGE))
         finally:
             (self._folder / claim_name(job)).unlink(missing_ok=True)
         if isinstance(found, Learned):
@@ -274,8 +309,8 @@ class WorkerPool:
 
         return self._confinement.learn(job, told)
 
-    def _work(self, job: TrainingJob, function: str) -> Outcome | Trouble | Learned:
-        stderr = self._folder / f"{job.key}.stderr"
+    def _work(self, work: Work, function: str) -> Answer:
+        stderr = self._folder / f"{work.key}.stderr"
         if server_died():
             # multiprocessing itself would start one that knows the user's keys.
             start_server()
@@ -295,9 +330,9 @@ class WorkerPool:
         if closed:
             child.kill()
         deadline.start()
-        answer: Outcome | Trouble | Learned | None = None
+        answer: Answer | None = None
         try:
-            answer = self._listen(child, job)
+            answer = self._listen(child, work)
         except (EOFError, ConnectionError):
             pass  # It is dead; its exit code and its stderr say why.
         finally:
@@ -305,8 +340,9 @@ class WorkerPool:
             code = child.reap()
             with self._lock:
                 self._children.discard(child)
-        for half in self._folder.glob(f".{job.key}.*.partial"):
-            half.unlink(missing_ok=True)
+        for job in jobs_of(work):
+            for half in self._folder.glob(f".{job.key}.*.partial"):
+                half.unlink(missing_ok=True)
         if answer is not None:
             stderr.unlink(missing_ok=True)
             if isinstance(answer, Trouble) and answer.number == errno.ENOMEM:
@@ -316,9 +352,9 @@ class WorkerPool:
             return Failure("timed_out", f"no result within {self._deadline:g} seconds")
         return _death(code, stderr, server)
 
-    def _listen(self, child: Child, job: TrainingJob) -> Outcome | Trouble | Learned:
+    def _listen(self, child: Child, work: Work) -> Answer:
         """Follow a worker's messages to its answer."""
-        child.connection.send_bytes(job.to_json().encode())
+        child.connection.send_bytes(work.to_json().encode())
         while True:
             try:
                 message = child.next_message()
@@ -330,50 +366,33 @@ class WorkerPool:
                 )
             if message[:1] == b"P":
                 with self._lock:
-                    self._open[job.key] = _share(message[1:])
+                    self._tell(work, share_of(message[1:]))
                 continue
-            return _answer(message[1:], job)
+            return answer_of(message[1:], work)
 
 
 def _death(code: int | None, stderr: Path, server: int | None) -> Failure:
     """What the death of a worker says, with its server's process id at its birth."""
     told = epitaph(code, stderr)
-    if code is None or code >= 0:
-        return Failure("crashed", told)
-    # It dies with the server, which another thread may have replaced by now.
-    if server_died() or server_pid() != server:
+    if _replaced(server, 1.0 if code == UNTOLD else 0.0):
         raise Lost(f"the server of the workers died: {told}")
-    raise Killed(told)
+    if code is not None and code < 0:
+        raise Killed(told)
+    return Failure("crashed", told)
+
+
+def _replaced(server: int | None, patience: float) -> bool:
+    """Whether the server is dead, or another thread has started another since.
+
+    A process lets go of its descriptors some time before it counts as dead.
+    """
+    end = time.monotonic() + patience
+    while not (server_died() or server_pid() != server):
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def _crashed(found: Outcome | Trouble) -> bool:
     return isinstance(found, Failure) and found.kind == "crashed"
-
-
-def _share(text: bytes) -> float:
-    """What a worker says of its progress; 0 where that is no number."""
-    try:
-        share = float(text[:16])
-    except ValueError:
-        return 0.0
-    return share if 0.0 <= share <= 1.0 else 0.0
-
-
-def _answer(text: bytes, job: TrainingJob) -> Outcome | Trouble | Learned:
-    """A worker's answer, read as the untrusted JSON that it is."""
-    if job.trust == "none" and text == json.dumps({"learned": job.key}).encode():
-        return Learned(job.key)
-    try:
-        outcome = outcome_from_json(text)
-    except (
-        *(ValueError, TypeError, KeyError, AttributeError),
-        *(RecursionError, OverflowError),
-    ) as error:
-        return Failure("crashed", f"answer is not a training result: {error}")
-    if isinstance(outcome, TrainingResult) and outcome.job != job.key:
-        return Failure("crashed", f"answer belongs to another job, {outcome.job[:12]}")
-    if isinstance(outcome, Trouble):
-        return outcome
-    if isinstance(outcome, Failure):
-        return replace(outcome, reason=harmless(outcome.reason))
-    return not_finite(outcome) or outcome

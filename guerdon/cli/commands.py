@@ -18,6 +18,7 @@ from guerdon.types import Failure
 TaskName = Annotated[str, tyro.conf.arg(metavar="TASK")]
 Algo = Literal["ppo", "sac"]
 Trust = Literal["language", "jail", "none"]
+Executor = Literal["local", "ray"]
 
 
 def tasks(task: tyro.conf.Positional[str] = "", /, *, json: bool = False) -> Answer:
@@ -114,8 +115,14 @@ def search(
     final_seeds: int = 2,
     eval_episodes: int = 32,
     algo: Algo | None = None,
+    trainer: Literal["auto", "population", "sb3"] = "auto",
+    race: Literal["auto", "halving", "ucb", "d3rb", "none"] = "auto",
+    eta: int = 2,
+    rungs: int = 4,
     seed: int = 0,
     workers: int = 0,
+    executor: Executor = "local",
+    ray_address: str | None = None,
     budget_tokens: int | None = None,
     budget_usd: float | None = None,
     cache: Path | None = None,
@@ -138,8 +145,19 @@ def search(
         final_seeds: most additional seeds of a finalist.
         eval_episodes: episodes of the trusted evaluation after each training.
         algo: ppo or sac; by default what the task's recipe says.
+        trainer: population: our PPO on all candidates at once. sb3: Stable-Baselines3
+            on each. auto: population where the task has the batched engine.
+        race: how a population shares out its steps: halving, ucb or d3rb, or none for
+            full trainings of all candidates. auto: halving, and none with sb3.
+        eta: of halving: the best 1 / eta of a rung go on.
+        rungs: of halving: number of rungs, the full training included.
         seed: seed of everything that the search draws.
-        workers: training processes at a time; 0 for one per core.
+        workers: training processes at a time; 0 for one per core of this machine, so
+            say how many for a cluster.
+        executor: local: trainings run on this machine. ray: on a Ray cluster, with the
+            same results.
+        ray_address: HOST:PORT or auto, of a cluster that this machine has joined; by
+            default RAY_ADDRESS, or a cluster of this machine alone.
         budget_tokens: most tokens of the language model.
         budget_usd: most US dollars of the language model.
         cache: folder of bought answers that runs share; each keeps its own without.
@@ -165,12 +183,18 @@ def search(
         algo=algo,
         seed=seed,
         trust=trust,
+        trainer=trainer,
+        race=race,
+        eta=eta,
+        rungs=rungs,
     )
     resources = Resources(
         workers=integer("workers", workers) or cores(),
         budget_tokens=budget_tokens,
         budget_usd=budget_usd,
         cache=cache,
+        executor=executor,
+        ray_address=ray_address,
     )
     summary = observed_search(config, out, resources, quiet=json)
     summary = {**summary, "report": str(out / "report.html")}

@@ -22,6 +22,7 @@ EXTRAS = {
     "openai": "llm",
     "xllamacpp": "embedded",
     "matplotlib": "report",
+    "ray": "ray",
 }
 """Distributions and the extra that brings each of them."""
 

@@ -30,6 +30,8 @@ _FLAGS = {f.name for f in fields(RunConfig)} | {
     "budget_tokens",
     "budget_usd",
     "cache",
+    "executor",
+    "ray_address",
 }
 """What ``guerdon search`` takes by name, the task apart."""
 

@@ -20,6 +20,7 @@ from guerdon.journal.records import (
     Totals,
     TrainingRecord,
     canonical,
+    furthest,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "Totals",
     "TrainingRecord",
     "canonical",
+    "furthest",
 ]

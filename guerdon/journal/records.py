@@ -7,7 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
@@ -151,6 +151,24 @@ class TrainingRecord:
         for name in _FILES:
             if result.get(name) is not None:
                 inside(f"result.{name}", result[name])
+
+
+def furthest(trainings: Iterable[TrainingRecord]) -> list[TrainingRecord]:
+    """Of each candidate, purpose and seed the training that went furthest.
+
+    A race trains in legs, each a record of its own; what counts is the last one.
+
+    >>> legs = [TrainingRecord(key=str(n), candidate="a", seed=0, purpose="search",
+    ...                        steps=n) for n in (8, 32, 16)]
+    >>> [training.steps for training in furthest(legs)]
+    [32]
+    """
+    found: dict[tuple[str, str, int], TrainingRecord] = {}
+    for training in trainings:
+        whose = training.candidate, training.purpose, training.seed
+        if whose not in found or training.steps > found[whose].steps:
+            found[whose] = training
+    return list(found.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from guerdon.journal import (
     RoundRecord,
     Totals,
     TrainingRecord,
+    furthest,
 )
 from guerdon.report.candidate import (
     REFERENCES,
@@ -118,7 +119,8 @@ class RunData:
             self.episode = journal.meta("episode")
             self._intent = journal.meta("intent")
             self._selection = journal.meta("selection")
-            self.trainings = journal.trainings()
+            self._legs = journal.trainings()
+            self.trainings = furthest(self._legs)
             self.rounds: list[RoundRecord] = journal.rounds()
             self.totals = journal.totals()
             records = journal.candidates()
@@ -335,7 +337,7 @@ class RunData:
             ),
             usd=self.totals.usd if usd is None else usd,
             calls=self.totals,
-            cpu_seconds=_total(t.cpu_seconds for t in self.trainings)
+            cpu_seconds=_total(t.cpu_seconds for t in self._legs)
             if cpu is None
             else cpu,
             wall_seconds=wall,

@@ -11,7 +11,13 @@ import numpy as np
 
 from guerdon.agents.statistics import human_normalised, interval, iqm
 from guerdon.envs import Task
-from guerdon.journal import CandidateRecord, Journal, Totals, TrainingRecord
+from guerdon.journal import (
+    CandidateRecord,
+    Journal,
+    Totals,
+    TrainingRecord,
+    furthest,
+)
 from guerdon.report.candidate import compared, finalists
 from guerdon.types import Estimate
 
@@ -44,7 +50,8 @@ def summarise(journal: Journal, task: Task) -> dict[str, Any]:
         else _row(_by_seed(journal.trainings(name, "holdout")))
         for row, name in names.items()
     }
-    trainings = _by_seed(journal.trainings())
+    legs = journal.trainings()
+    trainings = _by_seed(furthest(legs))
     seeds = _selecting(candidates, trainings)
     totals = journal.totals()
     return {
@@ -72,7 +79,8 @@ def summarise(journal: Journal, task: Task) -> dict[str, Any]:
         "calls": {"ok": totals.calls_ok, "failed": totals.calls_failed},
         "usd": totals.usd,
         "budget": journal.meta("budget"),
-        "cpu_seconds": sum(t.cpu_seconds or 0.0 for t in trainings),
+        "cpu_seconds": sum(t.cpu_seconds or 0.0 for t in legs),
+        "environment_steps": sum(t.steps for t in trainings),
         "wall_seconds": _wall_seconds(journal),
         "candidates": len(candidates),
         "trainings": len(trainings),

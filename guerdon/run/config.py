@@ -6,9 +6,11 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
+from guerdon.agents.ray_cluster import require_address
 from guerdon.agents.recipes import recipe_for
 from guerdon.agents.training import (
     EVALUATION_SEED,
@@ -42,6 +44,12 @@ _COUNTS = (
     *("finalists", "final_seeds", "eval_episodes", "seed"),
 )
 
+Executor = Literal["local", "ray"]
+"""Where trainings run: in processes of this machine, or on a Ray cluster."""
+
+RaceName = Literal["auto", "halving", "ucb", "d3rb", "none"]
+"""How the steps of a round are shared out among its candidates."""
+
 Observer = Callable[[str, Mapping[str, Any]], None]
 """Told what happens: ``(kind, data)``; used for the live progress."""
 
@@ -66,6 +74,15 @@ class RunConfig:
         seed: seed of everything that the search draws.
         trust: ``"language"``, or where rewards that are full Python run: in the
             ``"jail"``, or with ``"none"`` in a process with your rights.
+        trainer: ``"population"`` for our PPO on many candidates at once, ``"sb3"`` for
+            Stable-Baselines3 on each; ``"auto"`` is the first where the task has a
+            batched engine.
+        race: how a population's steps are shared out: ``"halving"``, ``"ucb"``,
+            ``"d3rb"``, or ``"none"`` for full trainings of all; ``"auto"`` is halving,
+            and none with SB3.
+        eta: halving: the best ``1 / eta`` of a rung go on.
+        rungs: halving: number of rungs; the others get a leg of the lowest one at a
+            time.
 
     Raises:
         ValueError: for a number out of bounds, an unknown algorithm or trust.
@@ -85,9 +102,27 @@ class RunConfig:
     algo: Literal["ppo", "sac"] | None = None
     seed: int = 0
     trust: Trust = "language"
+    trainer: Literal["auto", "population", "sb3"] = "auto"
+    race: RaceName = "auto"
+    eta: int = 2
+    rungs: int = 4
 
     def __post_init__(self) -> None:
         require_known(self.trust)
+        for name, known in (
+            ("trainer", ("auto", "population", "sb3")),
+            ("race", get_args(RaceName)),
+        ):
+            if getattr(self, name) not in known:
+                value = getattr(self, name)
+                raise ValueError(f"{name}: expected one of {known}, got {value!r}")
+        if self.trainer == "sb3" and self.race not in ("auto", "none"):
+            raise ValueError(
+                f"race: {self.race!r} needs trainings that can be put down, which "
+                "trainer 'sb3' has not; expected 'none', or trainer 'population'"
+            )
+        for name, low in (("eta", 2), ("rungs", 1)):
+            object.__setattr__(self, name, integer(name, getattr(self, name), low))
         for name in ("task", "llm"):
             value = getattr(self, name)
             if not isinstance(value, str):
@@ -104,13 +139,27 @@ class RunConfig:
         self.search()
 
     def whole(self, task: Task) -> Self:
-        """The same with the steps that every training really takes, never fewer.
+        """The same with what ``auto`` means for the task and the steps really taken.
+
+        The steps are those that every training really takes, never fewer.
 
         Raises:
             ValueError: for an algorithm that cannot act in the task.
         """
-        steps = recipe_for(task, self.algo).whole_steps(self.steps)
-        return replace(self, steps=steps)
+        recipe = recipe_for(task, self.algo)
+        trainer, race = self.trainer, self.race
+        if trainer == "auto":
+            fast = task.engine is not None and find_spec("numba") is not None
+            trainer = "population" if fast and recipe.algo == "ppo" else "sb3"
+        if trainer == "population" and recipe.algo != "ppo":
+            raise ValueError(
+                f"trainer: 'population' learns by ppo, not by {recipe.algo!r}; "
+                "expected trainer 'sb3', or algo 'ppo'"
+            )
+        if race == "auto" or trainer == "sb3":
+            race = "halving" if trainer == "population" else "none"
+        steps = recipe.whole_steps(self.steps)
+        return replace(self, steps=steps, trainer=trainer, race=race)
 
     def search(self) -> SearchConfig:
         """The part that the search itself needs."""
@@ -132,6 +181,8 @@ class RunConfig:
             seed=seed,
             algo=self.algo,
             eval_episodes=self.eval_episodes,
+            trainer="population" if self.trainer == "population" else "sb3",
+            whole=self.steps if self.trainer == "population" else None,
         )
 
 
@@ -147,7 +198,7 @@ class Resources:
     """What a run may use; another choice resumes the same run.
 
     Args:
-        workers: training processes at a time; one per core by default.
+        workers: training processes at a time; one per core of this machine by default.
         budget_tokens: most tokens of the language model, or None.
         budget_usd: most US dollars, or None.
         deadline_s: seconds after which one training is killed; None for a generous
@@ -156,9 +207,14 @@ class Resources:
         cache: folder of bought answers that runs share; by default each run keeps its
             own beside its journal.
         function: ``module:name`` of what a worker runs; tests bring their own.
+        executor: ``"local"``, or ``"ray"`` for a cluster, which gives the same results.
+        ray_address: ``HOST:PORT`` or ``auto`` of a cluster that this machine has
+            joined; None for the environment's ``RAY_ADDRESS``, or for a cluster of this
+            machine alone.
 
     Raises:
-        ValueError: for a number out of bounds.
+        ValueError: for a number out of bounds, an unknown executor, or an address that
+            is none.
         TypeError: for a value of another type.
     """
 
@@ -169,8 +225,11 @@ class Resources:
     model_threads: int = 1
     cache: Path | None = None
     function: str = JOB_FUNCTION
+    executor: Executor = "local"
+    ray_address: str | None = None
 
     def __post_init__(self) -> None:
+        self._require_place()
         for name in ("workers", "model_threads"):
             number = integer(name, getattr(self, name), 1, MOST_WORKERS)
             object.__setattr__(self, name, number)
@@ -191,6 +250,25 @@ class Resources:
             raise ValueError(f"deadline_s: expected more than 0, got {self.deadline_s}")
         if self.cache is not None:
             object.__setattr__(self, "cache", Path(self.cache))
+
+    def _require_place(self) -> None:
+        if self.executor not in get_args(Executor):
+            known = get_args(Executor)
+            raise ValueError(
+                f"executor: expected one of {known}, got {self.executor!r}"
+            )
+        address: Any = self.ray_address
+        if address is None:
+            return
+        if not isinstance(address, str):
+            kind = type(address).__name__
+            raise TypeError(f"ray_address: expected text, got {kind}")
+        if self.executor != "ray":
+            raise ValueError(
+                f"ray_address: {address!r} is of no use to the executor "
+                f"{self.executor!r}; it takes executor 'ray'"
+            )
+        require_address(address)
 
     def deadline(self, steps: int) -> float:
         """Seconds that a training may take: a hundred steps a second, and a start."""

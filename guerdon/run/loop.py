@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from guerdon.agents.evaluate import load_episodes, save_episodes
+from guerdon.agents.pool import Pool
+from guerdon.agents.recipes import recipe_for
 from guerdon.agents.training import TrainingJob
-from guerdon.agents.workers import WorkerPool
 from guerdon.envs import Task
 from guerdon.journal import (
     CandidateRecord,
@@ -41,8 +43,12 @@ from guerdon.run.config import (
     Observer,
     RunConfig,
 )
+from guerdon.run.racing import RaceRound, Writer, promise, race_of
 from guerdon.run.trainings import Trainings
 from guerdon.types import Episode, Failure
+
+BEAT = "beat"
+"""Kind of the event that says how many candidates had come by a beat of a race."""
 
 GLANCE = 0.2
 """Seconds between two looks at the workers while a model writes."""
@@ -62,6 +68,7 @@ class Loop:
         pool: trains.
         chat: the language model behind the journal, or None.
         observe: told what happens.
+        parts: populations that train side by side.
     """
 
     def __init__(
@@ -69,11 +76,13 @@ class Loop:
         config: RunConfig,
         task: Task,
         journal: Journal,
-        pool: WorkerPool,
+        pool: Pool,
         chat: Chat | None,
         observe: Observer,
+        parts: int = 1,
     ) -> None:
         self.config, self.task, self.journal = config, task, journal
+        self.parts = parts
         self.chat, self.observe = chat, observe
         self.search = Search(config.search(), model=chat is not None)
         self.trainings = Trainings(
@@ -84,6 +93,12 @@ class Loop:
             lambda: self._holdout_job("sparse", HOLDOUT_SEED),
         )
         self._noted = {(e.kind, canonical(e.data)) for e in journal.events()}
+        # What a resumed run let in beat by beat, so that it goes the same way again.
+        self._beats: dict[tuple[int, int], int] = {
+            (e.data["round"], e.data["beat"]): e.data["entered"]
+            for e in journal.events()
+            if e.kind == BEAT
+        }
 
     def go(self) -> None:
         """All rounds, the finals and the holdout."""
@@ -128,17 +143,10 @@ class Loop:
         """Propose and train together: the workers train while a model writes."""
         number = self.search.round + 1
         self.observe("round", {"number": number, "slots": len(requests)})
-        proposals = []
-        for request in requests:
-            self.observe("proposing", {"id": request.id, "operator": request.operator})
-            proposal = self._proposed(request, proposer)
-            proposals.append(proposal)
-            self._record(proposal)
-            if proposal.source is not None and proposal.failure is None:
-                for seed in self.search.seeds:
-                    job = self._job(proposal.source, seed)
-                    self.trainings.start(proposal.id, "search", job)
-            self.trainings.collect(wait=False)
+        if self.config.trainer == "population":
+            proposals = self._raced(number, requests, proposer)
+        else:
+            proposals = self._each(requests, proposer)
         self.trainings.collect(wait=True)
         scores = {
             p.id: self._score(p.id, "search")
@@ -147,6 +155,70 @@ class Loop:
         }
         self.search.tell(proposals, scores)
         self._end_of_round(number, proposals, scores, proposer)
+
+    def _each(self, requests: Sequence[Request], proposer: Proposer) -> list[Proposal]:
+        """Every candidate is trained to the end, in a process of its own."""
+        proposals = []
+        for request in requests:
+            self._asking(request)
+            proposal = self._proposed(request, proposer)
+            proposals.append(proposal)
+            self._record(proposal)
+            if proposal.source is not None and proposal.failure is None:
+                self._start(proposal.id, proposal.source)
+            self.trainings.collect(wait=False)
+        return proposals
+
+    def _start(self, name: str, source: str) -> None:
+        for seed in self.search.seeds:
+            self.trainings.start(name, "search", self._job(source, seed))
+
+    def _asking(self, request: Request) -> None:
+        self.observe("proposing", {"id": request.id, "operator": request.operator})
+
+    def _raced(
+        self, number: int, requests: Sequence[Request], proposer: Proposer
+    ) -> list[Proposal]:
+        """The candidates race as populations; those that come late take free places."""
+        unit = recipe_for(self.task, self.config.algo).whole_steps(1)
+        race = RaceRound(
+            race_of(self.config, unit, self.config.seed + number),
+            self.trainings,
+            self.search.seeds,
+            self._job,
+            self.parts,
+        )
+        writer = Writer(requests, proposer, self._asking)
+        proposals: list[Proposal] = []
+        going = False
+        for beat in itertools.count():
+            known = self._beats.get((number, beat))
+            come = writer.take(known, wait=not going and not writer.done)
+            for proposal in come:
+                proposals.append(proposal)
+                self._record(proposal)
+            # Of candidates that no true score tells apart, the more promising go on.
+            for proposal in sorted(come, key=promise, reverse=True):
+                self._enter(race, proposal)
+            if writer.done and not race.race.closed:
+                race.race.close()
+            note = {"round": number, "beat": beat, "entered": len(come)}
+            self._note(BEAT, note)
+            going = race.beat()
+            if not going and writer.done:
+                break
+        for file in (self.journal.folder / TRAININGS).glob("*.row"):
+            file.unlink(missing_ok=True)
+        return proposals
+
+    def _enter(self, race: RaceRound, proposal: Proposal) -> None:
+        if proposal.source is None or proposal.failure is not None:
+            return
+        job = self._job(proposal.source, self.search.seeds[0])
+        if job.trainer == "population":
+            race.enter(proposal.id, proposal.source)
+        else:
+            self._start(proposal.id, proposal.source)
 
     def _proposed(self, request: Request, proposer: Proposer) -> Proposal:
         """A proposal; while a model writes it, finished trainings are journaled."""
@@ -231,7 +303,8 @@ class Loop:
                 parse(reward, self.task.layout, self.task.action)
             except Rejected:
                 job = self.config.job(reward, seed)
-                return replace(job, trust=self.config.trust)
+                alone = replace(job, trainer="sb3", whole=None)
+                return replace(alone, trust=self.config.trust)
         return self.config.job(reward, seed)
 
     # --- scores -----------------------------------------------------------------
@@ -257,6 +330,7 @@ class Loop:
         score = Score(
             {t.seed: float(t.result["fitness"]) for t in trainings},
             {t.seed: float(t.result["success"]) for t in trainings},
+            complete=all(t.steps >= self.config.steps for t in trainings),
         )
         best = self.search.archive.best
         curve = trainings[0].result["curve"]
@@ -276,11 +350,11 @@ class Loop:
         added = 0
         while requests := self.search.ask_seeds(added):
             self.observe("phase", {"name": "finals", "seed": added + 1})
-            for request in requests:
-                source = request.candidate.proposal.source or ""
-                job = self._job(source, request.seed)
-                self.trainings.start(request.candidate.id, "final", job)
-            self.trainings.collect(wait=True)
+            entries = [
+                (r.candidate.id, self._job(r.candidate.proposal.source or "", r.seed))
+                for r in requests
+            ]
+            self._train_all("final", entries)
             scores = {
                 r.candidate.id: score
                 for r in requests
@@ -309,10 +383,22 @@ class Loop:
         for member in (winner, fresh):
             if member is not None and member.proposal.source is not None:
                 rewards[member.id] = member.proposal.source
-        for seed in range(HOLDOUT_SEED, HOLDOUT_SEED + self.config.seeds):
-            for candidate, reward in rewards.items():
-                job = self._holdout_job(reward, seed)
-                self.trainings.start(candidate, "holdout", job)
+        entries = [
+            (candidate, self._holdout_job(reward, seed))
+            for seed in range(HOLDOUT_SEED, HOLDOUT_SEED + self.config.seeds)
+            for candidate, reward in rewards.items()
+        ]
+        self._train_all("holdout", entries)
+
+    def _train_all(
+        self, purpose: Purpose, entries: Sequence[tuple[str, TrainingJob]]
+    ) -> None:
+        """Full trainings, as populations where they can be."""
+        together = [entry for entry in entries if entry[1].trainer == "population"]
+        self.trainings.start_together(purpose, together, parts=self.parts)
+        for candidate, job in entries:
+            if job.trainer != "population":
+                self.trainings.start(candidate, purpose, job)
         self.trainings.collect(wait=True)
 
     def _holdout_job(self, reward: str, seed: int) -> TrainingJob:

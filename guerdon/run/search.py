@@ -10,8 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from guerdon.agents.pool import Pool
+from guerdon.agents.ray_cluster import require_address
+from guerdon.agents.ray_pool import RayPool
 from guerdon.agents.workers import WorkerPool
 from guerdon.envs import Task, load_task
+from guerdon.extras import require_installed
 from guerdon.faults import machine_fault, machine_faults
 from guerdon.journal import Journal, canonical
 from guerdon.journal.file import FILE_NAME, require_free_for_new
@@ -112,7 +116,8 @@ def _agreed(
         with Journal.open(folder, readonly=True) as journal:
             if journal.meta("config") == json.loads(canonical(asdict(asked))):
                 return asked
-    observe("steps", {"asked": asked.steps, "trained": whole.steps})
+    if asked.steps != whole.steps:
+        observe("steps", {"asked": asked.steps, "trained": whole.steps})
     return whole
 
 
@@ -142,6 +147,9 @@ def _search(
             require_free_for_new(folder)
         require_trainable(task, config.algo)
         require_enforced(config.trust)
+        if resources.executor == "ray":
+            require_installed("ray", "ray")
+            require_address(resources.ray_address)
         if config.trust == "none":
             observe("unsafe", {"reason": UNSAFE})
         relay = Relay()
@@ -167,21 +175,31 @@ def _search(
             )
             # Before the chat inside: what its closing breaks off is no failed call.
             stack.callback(chat.close)
-        pool = stack.enter_context(
-            WorkerPool(
-                resources.workers,
-                resources.deadline(config.steps),
-                folder / TRAININGS,
-                function=resources.function,
-            )
-        )
-        _go(Loop(config, task, journal, pool, chat, observe), journal)
+        pool = stack.enter_context(_pool(resources, config, folder / TRAININGS))
+        parts = resources.workers
+        _go(Loop(config, task, journal, pool, chat, observe, parts), journal)
         _film(journal, task, observe)
         # A report of the unfinished run must not pass for that of the finished one.
         (folder / HTML_NAME).unlink(missing_ok=True)
         summary = summarise(journal, task)
         journal.set_meta("summary", summary)
         return dict(journal.meta("summary"))
+
+
+def _pool(resources: Resources, config: RunConfig, folder: Path) -> Pool:
+    """Who trains; nothing in a run's results depends on it."""
+    deadline_s = resources.deadline(config.steps)
+    if resources.executor == "ray":
+        return RayPool(
+            resources.workers,
+            deadline_s,
+            folder,
+            function=resources.function,
+            address=resources.ray_address,
+        )
+    return WorkerPool(
+        resources.workers, deadline_s, folder, function=resources.function
+    )
 
 
 def _journal(folder: Path, config: RunConfig) -> Journal:

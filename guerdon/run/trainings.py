@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from guerdon.agents.training import Outcome, TrainingJob, Trouble
-from guerdon.agents.workers import WorkerPool
+from guerdon.agents.pool import Pool
+from guerdon.agents.training import Leg, Outcome, TrainingJob, Trouble
 from guerdon.faults import AGAIN
-from guerdon.journal import Journal, Purpose, TrainingRecord
+from guerdon.journal import Journal, Purpose, TrainingRecord, furthest
 from guerdon.run.config import TRAININGS, Observer
 from guerdon.run.crashes import ALIKE, NothingTrains, crashed, way
 from guerdon.types import Failure
@@ -33,7 +33,7 @@ class Trainings:
         self,
         task: str,
         journal: Journal,
-        pool: WorkerPool,
+        pool: Pool,
         observe: Observer,
         baseline: Callable[[], TrainingJob],
     ) -> None:
@@ -45,9 +45,18 @@ class Trainings:
         self._works = any(not crashed(t) for t in journal.trainings())
 
     def of(self, candidate: str, purpose: Purpose) -> list[TrainingRecord]:
-        """By seed: the journal has them in the order in which they finished."""
-        found = self.journal.trainings(candidate, purpose)
+        """By seed, of each the leg that went furthest.
+
+        The journal has them in the order in which they finished.
+        """
+        found = furthest(self.journal.trainings(candidate, purpose))
         return sorted(found, key=lambda training: training.seed)
+
+    def at(self, candidate: str, purpose: Purpose, steps: int) -> list[TrainingRecord]:
+        """By seed, the legs that ended at ``steps``."""
+        found = self.journal.trainings(candidate, purpose)
+        legs = [training for training in found if training.steps == steps]
+        return sorted(legs, key=lambda training: training.seed)
 
     def start(
         self,
@@ -58,14 +67,41 @@ class Trainings:
         first: bool = False,
     ) -> None:
         """Start a training unless the journal has it; ``first`` of those that wait."""
+        if self._due(candidate, purpose, job):
+            alone = Leg((job,)) if job.trainer == "population" else job
+            self.pool.submit(alone, first=first)
+
+    def start_together(
+        self,
+        purpose: Purpose,
+        entries: Sequence[tuple[str, TrainingJob]],
+        *,
+        start: int = 0,
+        parts: int = 1,
+    ) -> None:
+        """Start those trainings that the journal has not, as populations.
+
+        Args:
+            purpose: of all of them.
+            entries: candidates and their jobs, which differ in reward and seed.
+            start: environment steps after which their rows were put down.
+            parts: number of populations; a row learns the same in any of them.
+        """
+        jobs = [job for name, job in entries if self._due(name, purpose, job)]
+        size = max(1, -(-len(jobs) // parts))
+        for i in range(0, len(jobs), size):
+            self.pool.submit(Leg(tuple(jobs[i : i + size]), start))
+
+    def _due(self, candidate: str, purpose: Purpose, job: TrainingJob) -> bool:
+        """Whether a training has to be done; it counts as under way from here on."""
         if job.key in self.open or any(job.key == t.key for t in self._held):
-            return
+            return False
         known = self.journal.training(job.key)
         if known is not None:
             self.observe("trained", {"record": known, "kept": True})
-            return
+            return False
         self.open[job.key] = (candidate, purpose, job)
-        self.pool.submit(job, first=first)
+        return True
 
     def collect(self, *, wait: bool) -> None:
         """Journal what has finished; with ``wait`` until nothing is under way.

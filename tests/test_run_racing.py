@@ -1,0 +1,161 @@
+"""Runs whose rounds are races: legs, promotions, late candidates, and resuming."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from guerdon.agents.recipes import recipe_for
+from guerdon.envs import load_task
+from guerdon.journal import Journal, TrainingRecord
+from guerdon.run import RunConfig, run_search
+from guerdon.run.racing import race_of
+from tests.run_jobs import LEGS, LOG
+from tests.test_run import (  # noqa: F401 - fixtures
+    COUNTDOWN,
+    FAKE,
+    SMALL,
+    Model,
+    Seen,
+    _no_keys_from_outside,
+    _quick_report,
+    model,
+)
+
+UNIT = recipe_for(load_task(COUNTDOWN)).whole_steps(1)
+RACE = replace(SMALL, candidates=8, steps=8 * UNIT, trainer="population")
+
+
+def trainings(folder: Path) -> list[TrainingRecord]:
+    with Journal.open(folder, readonly=True) as journal:
+        return journal.trainings()
+
+
+def begun(folder: Path) -> list[str]:
+    return (folder / "trainings" / LOG).read_text().split()
+
+
+def test_a_round_is_halved_rung_by_rung_and_the_winner_is_trained_to_the_end(
+    tmp_path: Path,
+) -> None:
+    summary = run_search(RACE, tmp_path, FAKE)
+    legs = [t for t in trainings(tmp_path) if t.purpose == "search"]
+    first = [t for t in legs if t.candidate.startswith("r1-")]
+    reached = Counter(t.steps // UNIT for t in first if t.failure is None)
+    assert reached[1] > reached[2] > reached[4] >= reached[8] >= 1
+    assert set(reached) == {1, 2, 4, 8}
+    # A leg goes on where the one before it ended.
+    for line in (tmp_path / "trainings" / LEGS).read_text().splitlines():
+        start, stop, _ = (int(word) for word in line.split())
+        assert (start // UNIT, stop // UNIT) in {(0, 1), (1, 2), (2, 4), (4, 8), (0, 8)}
+    winner = summary["winner"]["id"]
+    own = [t for t in legs if t.candidate == winner]
+    assert max(t.steps for t in own) == RACE.steps
+    held = [t for t in trainings(tmp_path) if t.purpose == "holdout"]
+    assert {t.steps for t in held} == {RACE.steps}
+    assert len(begun(tmp_path)) == len(set(begun(tmp_path)))
+    # The sum counts each candidate by the leg that went furthest.
+    assert summary["trainings"] < len(trainings(tmp_path))
+
+
+def test_without_a_race_every_candidate_is_trained_once(tmp_path: Path) -> None:
+    run_search(replace(RACE, race="none"), tmp_path, FAKE)
+    assert {t.steps for t in trainings(tmp_path)} == {RACE.steps}
+
+
+@pytest.mark.parametrize("race", ["ucb", "d3rb"])
+def test_bandits_share_out_a_third_of_the_steps(race: str, tmp_path: Path) -> None:
+    run_search(replace(RACE, race=race), tmp_path, FAKE)
+    first = [t for t in trainings(tmp_path) if t.candidate.startswith("r1-")]
+    spent = Counter[str]()
+    for training in first:
+        if training.purpose == "search":
+            spent[training.candidate] = max(spent[training.candidate], training.steps)
+    assert 0 < spent.total() <= RACE.steps * RACE.candidates // 3 + 8 * UNIT
+    assert len({*spent.values()}) > 1
+
+
+@pytest.mark.parametrize("kind", ["trained", "candidate"])
+@pytest.mark.parametrize("count", [1, 6, 13])
+def test_a_race_that_was_broken_off_goes_on_and_ends_the_same(
+    kind: str, count: int, tmp_path: Path
+) -> None:
+    undisturbed = run_search(RACE, tmp_path / "a", FAKE)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(RACE, tmp_path / "b", FAKE, Seen(kind, count))
+    resumed = run_search(RACE, tmp_path / "b", FAKE)
+    for name in ("winner", "holdout", "by_origin", "trainings"):
+        assert resumed[name] == undisturbed[name], name
+    done = {t.key for t in trainings(tmp_path / "b")}
+    assert done == {t.key for t in trainings(tmp_path / "a")}
+
+
+def test_one_worker_and_two_race_alike(tmp_path: Path) -> None:
+    two = run_search(RACE, tmp_path / "two", FAKE)
+    one = run_search(RACE, tmp_path / "one", replace(FAKE, workers=1))
+    assert one["winner"] == two["winner"]
+    assert one["holdout"] == two["holdout"]
+
+
+def test_what_a_slow_model_writes_enters_later_and_a_resumed_run_knows_when(
+    model: Model,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    model.delay = 0.3
+    config = replace(RACE, llm=model.uri, rounds=1)
+    undisturbed = run_search(config, tmp_path / "a", FAKE)
+    with Journal.open(tmp_path / "a", readonly=True) as journal:
+        beats = [e.data["entered"] for e in journal.events() if e.kind == "beat"]
+        entered = {c.id for c in journal.candidates()}
+    assert sum(beats) == len(entered) == config.candidates
+    assert sum(count > 0 for count in beats) > 1
+    seen = Seen("trained", 9)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(config, tmp_path / "b", FAKE, seen)
+    asked = len(model.asked)
+    model.delay = 0.0
+    resumed = run_search(config, tmp_path / "b", FAKE)
+    assert resumed["winner"] is not None
+    assert undisturbed["winner"] is not None
+    assert len(model.asked) >= asked
+    assert len(begun(tmp_path / "b")) == len(set(begun(tmp_path / "b")))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"trainer": "sb3", "race": "halving"}, "'halving' needs trainings"),
+        ({"trainer": "jax"}, "trainer: expected one of"),
+        ({"race": "hare"}, "race: expected one of"),
+        ({"eta": 1}, "eta"),
+        ({"rungs": 0}, "rungs"),
+    ],
+)
+def test_what_cannot_race_is_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(SMALL, **values)  # type: ignore[arg-type]
+
+
+def test_a_population_does_not_learn_by_sac() -> None:
+    task = load_task("guerdon/Pendulum-v1")
+    config = RunConfig(task=task.id, algo="sac", trainer="population")
+    with pytest.raises(ValueError, match="'population' learns by ppo"):
+        config.whole(task)
+
+
+def test_auto_is_a_race_where_there_is_an_engine_and_sb3_elsewhere() -> None:
+    fast = RunConfig(task="guerdon/DoorKey-6x6-v0")
+    slow = RunConfig(task="guerdon/Reacher-v5")
+    assert fast.whole(load_task(fast.task)).trainer == "population"
+    assert fast.whole(load_task(fast.task)).race == "halving"
+    assert slow.whole(load_task(slow.task)).trainer == "sb3"
+    assert slow.whole(load_task(slow.task)).race == "none"
+
+
+def test_rungs_are_whole_rollouts() -> None:
+    config = replace(RACE, race="halving", steps=10 * UNIT, rungs=3)
+    race = race_of(config, UNIT, 0)
+    assert [step / UNIT for step in race.rungs] == [3.0, 5.0, 10.0]  # type: ignore[attr-defined]
