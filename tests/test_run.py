@@ -253,7 +253,7 @@ def test_a_model_behind_http_and_the_operators_search_together(
     summary = run_search(replace(SMALL, llm=model.uri), tmp_path, FAKE)
     found = records(tmp_path)
     answers = [call for call in found["calls"] if call[2] is None]
-    assert len(answers) == len(model.asked) == summary["calls"]["ok"] > 2
+    assert len(answers) == len(model.asked) == summary["calls"]["ok"] > 1
     assert len(set(model.asked)) == len(model.asked)
     assert summary["tokens"] == {
         "prompt": 1500 * len(answers),

@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from guerdon.agents.training import TrainingJob
 from guerdon.journal import TrainingRecord
@@ -99,8 +99,9 @@ class RaceRound:
 
 def promise(proposal: Proposal) -> float:
     """What the screen thinks of a proposal; 0 where it could not tell."""
-    if proposal.screening is None:
-        return 0.0
+    known = {one.name for one in fields(Screening)}
+    if proposal.screening is None or set(proposal.screening) != known:
+        return 0.0  # full Python has no screening
     return Screening(**proposal.screening).promise
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
-from guerdon.envs.task import Task, TaskEnv, score_of, solved_by
+from guerdon.envs.task import Task, score_of, solved_by
 from guerdon.faults import blame, machine_fault
 from guerdon.types import Batch, Episode, Features
 
@@ -167,7 +169,11 @@ def _solved(task: Task, episode: Episode) -> bool:
 
 
 def _play(
-    task: Task, env: TaskEnv, rng: np.random.Generator, sticky: float, limit: int
+    task: Task,
+    env: gym.Env[Any, Any],
+    rng: np.random.Generator,
+    sticky: float,
+    limit: int,
 ) -> Episode:
     """One episode of at most ``limit`` steps."""
     _, info = env.reset(seed=int(rng.integers(2**31)))

@@ -17,10 +17,13 @@ Operator = Literal[
     "mutate",
     "cross",
     "simplify",
+    "fit",
 ]
 
 MODEL_OPERATORS: tuple[Operator, ...] = ("model_fresh", "model_mutate", "model_cross")
-OWN_OPERATORS: tuple[Operator, ...] = ("sample", "mutate", "cross", "simplify")
+OWN_OPERATORS: tuple[Operator, ...] = (
+    *("sample", "mutate", "cross", "simplify", "fit"),
+)
 PARENTS: Mapping[Operator, int] = {
     "model_fresh": 0,
     "model_mutate": 1,
@@ -29,6 +32,7 @@ PARENTS: Mapping[Operator, int] = {
     "mutate": 1,
     "cross": 2,
     "simplify": 1,
+    "fit": 1,
 }
 """How many parents an operator needs."""
 

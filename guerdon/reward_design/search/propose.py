@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ from guerdon.reward_design.language.grammar import (
 from guerdon.reward_design.language.sample import sample
 from guerdon.reward_design.search.bank import Bank
 from guerdon.reward_design.search.candidate import PARENTS, Operator, Proposal, Trained
+from guerdon.reward_design.search.fit import fit_params
 from guerdon.reward_design.search.read import FullPython, plan_of, read_answer
 from guerdon.reward_design.search.screen import Screened, screen_many
 from guerdon.reward_design.search.search import Request
@@ -119,6 +121,7 @@ class Proposer:
     _known: dict[str, Tree] = field(init=False, default_factory=dict)
     _signatures: list[np.ndarray] = field(init=False, default_factory=list)
     _texts: set[str] = field(init=False, default_factory=set)
+    _fits: dict[tuple[str, int], Edit] = field(init=False, default_factory=dict)
 
     def propose(self, request: Request) -> Proposal:
         """A program for one slot, or why there is none."""
@@ -169,8 +172,25 @@ class Proposer:
         if request.operator == "simplify" and trees:
             shares = dict(request.parents[0].score.shares)
             return self._new(edits.simplify(trees[0], rng, shares), rng, tried)
+        if request.operator == "fit" and trees:
+            return self._new(self._fitted(trees[0]), rng, tried)
         tree = sample(self.task.layout, self.task.action, rng)
         return Edit(tree, "drawn from the grammar")
+
+    def _fitted(self, tree: Tree) -> Edit:
+        """The program with its parameters fitted on the bank, where torch is there."""
+        key = fingerprint(tree), len(self.bank.episodes)
+        if key not in self._fits:
+            edit = Edit(tree, "nothing to fit")
+            if tree.params and find_spec("torch") is not None:
+                found = fit_params(tree, self.bank, discount=self.discount)
+                if found.before is not None and found.tree is not tree:
+                    change = (
+                        f"fitted on the bank: {found.before:.3f} to {found.after:.3f}"
+                    )
+                    edit = Edit(found.tree, change)
+            self._fits = {key: edit}
+        return self._fits[key]
 
     def _new(self, edit: Edit, rng: np.random.Generator, tried: set[str]) -> Edit:
         """The edit; where its result is known or was tried, one more change of it.

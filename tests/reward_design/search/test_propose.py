@@ -317,7 +317,7 @@ def test_the_request_carries_the_language_and_both_grammars() -> None:
 # --- operators --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("operator", ["sample", "mutate", "cross", "simplify"])
+@pytest.mark.parametrize("operator", ["sample", "mutate", "cross", "simplify", "fit"])
 def test_an_operator_gives_new_valid_programs_the_same_for_the_same_seed(
     operator: Operator,
 ) -> None:
@@ -351,6 +351,21 @@ def test_simplifying_drops_the_term_with_the_smallest_share() -> None:
     assert proposal.tree is not None
     assert proposal.tree.names == ("a",)
     assert proposal.plan == "dropped b"
+
+
+def test_fitting_keeps_the_terms_and_moves_their_weights() -> None:
+    text = """PARAMS = {"a": 0.001, "b": 1.0}
+def reward(prev, action, now, params):
+    return {"a": params.a * now.carrying, "b": params.b * now.distance}
+"""
+    tree = parse(text, LAYOUT, ACTION)
+    one = trained("p", 1.0, tree)
+    proposal = Proposer(TASK, BANK).propose(request("fit", one))
+    assert proposal.tree is not None
+    assert proposal.tree.names[:2] == ("a", "b")
+    assert proposal.plan is not None
+    assert "fitted on the bank" in proposal.plan
+    assert dict(proposal.tree.params) != dict(tree.params)
 
 
 def test_simplifying_goes_on_where_the_shorter_program_would_be_constant() -> None:
