@@ -20,6 +20,9 @@ from guerdon.agents.ppo_config import PPOConfig
 from guerdon.agents.rollout import Final, Rollout, action_noise
 from guerdon.envs.arrays import ArrayEnv, Arrays
 
+TABLE = 16
+"""Fewest observations of a row that are looked at together at a block's end."""
+
 
 @runtime_checkable
 class Masked(Protocol):
@@ -140,21 +143,45 @@ class Acting:
         place[order] = np.arange(len(rows)) - np.repeat(
             np.cumsum(counts) - counts, counts
         )
-        lead = self.count, int(counts.max())
+        # Products of other sizes have other last bits, so the tables are of one size,
+        # which does not depend on how many the rows beside have.
+        width = max(envs, TABLE)
         obs = torch.cat([final.obs for final in roll.finals])
-        table = obs.new_zeros(*lead, *obs.shape[1:])
-        table[rows, place] = obs
-        state = starts = None
-        if self.memory is not None:
-            state = self.memory.new_zeros(*lead, self.memory.shape[-1])
-            state[rows, place] = torch.cat(
-                [f.state for f in roll.finals if f.state is not None]
-            )
-            starts = torch.zeros(lead, dtype=torch.bool, device=self.device)
-        with torch.inference_mode():
-            values = self._net(self._weights, table, state, starts).values
-            result[steps, lanes] = values[rows, place]
+        states = [final.state for final in roll.finals if final.state is not None]
+        for table in range(-(-int(counts.max()) // width)):
+            some = np.flatnonzero(place // width == table)
+            told = torch.cat(states)[some] if states else None
+            at = rows[some], place[some] % width
+            values = self._values_of(obs[some], told, at, width)
+            result[steps[some], lanes[some]] = values
         return result
+
+    def _values_of(
+        self,
+        obs: Tensor,
+        told: Tensor | None,
+        at: tuple[np.ndarray, np.ndarray],
+        width: int,
+    ) -> Tensor:
+        """Values ``(M, V)`` of observations at their places in a table ``(R, width)``.
+
+        Args:
+            obs: ``(M, *shape)``.
+            told: ``(M, memory)`` after the steps before them.
+            at: ``(M,)`` rows and columns.
+            width: columns.
+        """
+        table = obs.new_zeros(self.count, width, *obs.shape[1:])
+        table[at] = obs
+        state = starts = None
+        if told is not None:
+            state = told.new_zeros(self.count, width, told.shape[-1])
+            state[at] = told
+            starts = torch.zeros(
+                self.count, width, dtype=torch.bool, device=self.device
+            )
+        with torch.inference_mode():
+            return self._net(self._weights, table, state, starts).values[at]
 
     def select(self, rows: Sequence[int], weights: Weights) -> None:
         """Go on with some rows, in the order given."""

@@ -149,6 +149,7 @@ def _played(
             *(("terminated", np.bool_), ("truncated", np.bool_)),
         )
     }
+    flaws: dict[int, NonFinite] = {}
     kept, going = _Kept(), np.ones(rows * episodes, np.bool_)
     kept.features.append(_first(arrays.first, lead, record))
     while going.any():
@@ -159,18 +160,45 @@ def _played(
             noise = draw(size=(episodes, size))
         actions = agents.act(arrays.obs.reshape(*lead, *arrays.obs.shape[1:]), noise)
         if agents.arch.continuous and len(task.action.low):
-            actions = np.clip(actions, task.action.low, task.action.high)
+            bounds = np.array([task.action.low, task.action.high], np.float32)
+            actions = np.clip(actions, *bounds)
         flat = actions.reshape(rows * episodes, *actions.shape[2:])
         if not agents.arch.continuous:
             flat = flat.astype(np.int64)
         arrays = env.step(flat)
         length += going
+        _find_flaws(flaws, going, arrays, length, episodes)
         if record and going.reshape(lead)[:, :record].any():
             kept.features.append(_first(arrays.features, lead, record))
             kept.actions.append(_first(flat, lead, record))
             kept.rewards.append(_first(arrays.reward, lead, record))
         going = _noted(ends, going, arrays)
-    return [_evaluation(task, r, lead, length, ends, kept, record) for r in range(rows)]
+    return [
+        flaws.get(r) or _evaluation(task, r, lead, length, ends, kept, record)
+        for r in range(rows)
+    ]
+
+
+def _find_flaws(
+    flaws: dict[int, NonFinite],
+    going: np.ndarray,
+    arrays: Arrays,
+    length: np.ndarray,
+    episodes: int,
+) -> None:
+    """Note the first thing of each row's episodes that is not finite."""
+    obs = arrays.obs.reshape(len(going), -1)
+    for what, values in (("reward", arrays.reward[:, None]), ("observation", obs)):
+        if values.dtype.kind != "f" or np.isfinite(values).all():
+            continue
+        for lane in np.flatnonzero(going & ~np.isfinite(values).all(1)):
+            row, episode = divmod(int(lane), episodes)
+            got = values[lane][~np.isfinite(values[lane])][0]
+            error = NonFinite(
+                f"the environment's {what} in step {length[lane]} of evaluation "
+                f"episode {episode} is {got}; expected a finite number"
+            )
+            flaws.setdefault(row, error)
 
 
 def _first(values: np.ndarray, lead: tuple[int, int], record: int) -> np.ndarray:

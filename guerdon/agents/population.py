@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from guerdon.agents.recipes import Recipe, recipe_for
 from guerdon.agents.row_policy import sb3_policy
 from guerdon.agents.row_rewards import ProgramRewards
 from guerdon.agents.rows import load_rows, save_rows
+from guerdon.agents.seconds import MEASURED
 from guerdon.agents.training import (
     Leg,
     Outcome,
@@ -212,14 +214,18 @@ class _Training:
             population.learn(left, partial(self._watch, population.steps(0)))
             learned = time.perf_counter() - wall
             self._put_rows_down(population, jobs)
+            judging = time.perf_counter()
             results = self._judged(population, jobs)
+            spent = population.seconds | {"evaluation": time.perf_counter() - judging}
         finally:
             population.env.close()
         share = len(jobs)
+        # All rows go through every part together, so each has an equal share of it.
         seconds = {
             "cpu_seconds": (time.process_time() - cpu) / share,
             "wall_seconds": (time.perf_counter() - wall) / share,
             "train_seconds": learned / share,
+            "seconds": {part: max(0.0, spent[part]) / share for part in MEASURED},
         }
         return {
             i: self._outcome(population, r, jobs[r], rewards, results[r], seconds)
@@ -279,7 +285,7 @@ class _Training:
         job: TrainingJob,
         rewards: ProgramRewards,
         evaluation: Evaluation | NonFinite,
-        seconds: Mapping[str, float],
+        seconds: Mapping[str, Any],
     ) -> Outcome:
         failure = population.rows[r].failure
         if failure is not None:

@@ -66,15 +66,25 @@ class ProgramRewards:
         total = terms[:, :, 0].copy()
         at = first.astype(np.int64)
         for one in self._passes:
-            values, failures = one(batch)
-            for r, reason in enumerate(failures):
-                self.reasons[r] = self.reasons[r] or reason
+            values = one(batch)
             for place in range(values.shape[-1]):
                 total = total + values[:, :, place]
             at = _put(terms, values, at, np.repeat(one.counts, self._envs))
         self.terms = terms
+        self._find_reasons()
         shape = steps, len(self.names), self._envs
         return np.clip(total, -CLAMP, CLAMP).reshape(shape)
+
+    def _find_reasons(self) -> None:
+        """Note the first term of every row that is not finite, if none is noted."""
+        if np.isfinite(self.terms).all():
+            return
+        steps, _, width = self.terms.shape
+        bad = ~np.isfinite(self.terms.reshape(steps, len(self.names), -1, width))
+        table: np.ndarray = np.any(bad, axis=(0, 2))
+        for r in np.flatnonzero(table.any(1)):
+            if self.reasons[r] is None:
+                self.reasons[r] = self.names[r][int(table[r].argmax())]
 
     def select(self, rows: Sequence[int]) -> None:
         """Only these rows go on, in this order."""
@@ -87,6 +97,7 @@ class ProgramRewards:
 
     def restart(self, row: int) -> None:
         """Every environment of this row has begun a new episode."""
+        self.reasons[row] = None
         for one in self._passes:
             one.state.ended[row * self._envs : (row + 1) * self._envs] = True
 
@@ -99,10 +110,23 @@ class ProgramRewards:
         return found
 
     def set_lanes(self, values: Mapping[str, np.ndarray]) -> None:
-        """Go on from what ``get_lanes`` gave, if need be with fewer registers."""
+        """Go on from what ``get_lanes`` gave, if need be with fewer registers.
+
+        Rows that were put down among others may have had more or fewer programs
+        beside them; what is not told begins anew.
+
+        Raises:
+            ValueError: for arrays that are none of as many lanes.
+        """
         for i, one in enumerate(self._passes):
-            ended, memory = values[f"ended{i}"], values[f"memory{i}"].T
             own = np.zeros_like(one.state.memory)
+            ended = values.get(f"ended{i}", np.ones(own.shape[1], np.bool_))
+            memory = values.get(f"memory{i}", own.T).T
+            if ended.shape != own.shape[1:] or memory.shape[1:] != own.shape[1:]:
+                raise ValueError(
+                    f"registers of {own.shape[1]} lanes: expected ended{i} and "
+                    f"memory{i} of as many, got {ended.shape} and {memory.T.shape}"
+                )
             shared = min(len(own), len(memory))
             own[:shared] = memory[:shared]
             one.state = BlockState(np.array(ended, np.bool_), own)
@@ -129,12 +153,12 @@ class _Pass:
         found: np.ndarray = sizes[self._rows]
         return found
 
-    def __call__(self, batch: Batch) -> tuple[np.ndarray, tuple[str | None, ...]]:
-        """Terms ``(T, L, M)`` and per row the term that is not finite."""
+    def __call__(self, batch: Batch) -> np.ndarray:
+        """Terms ``(T, L, M)``."""
         scores, self.state = self._programs.score_own(
             self.state, batch, self._rows, terms=True
         )
-        return np.asarray(scores.terms), scores.failures
+        return np.asarray(scores.terms)
 
     def select(self, rows: Sequence[int]) -> None:
         lanes = np.arange(len(self.state.ended)).reshape(-1, self._envs)[list(rows)]

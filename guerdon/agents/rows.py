@@ -7,11 +7,12 @@ trained so far.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -20,8 +21,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from guerdon.agents.arrays import Resumable
+from guerdon.agents.networks import Encoder
 from guerdon.agents.ppo import BlockReward, Population, PPOConfig
 from guerdon.agents.rollout import lane_seeds
+from guerdon.checks import integer
 from guerdon.envs.arrays import ArrayEnv
 from guerdon.faults import whole_file
 
@@ -36,6 +39,12 @@ _LAST = ("obs", "prev", "starts", "seen", "masks")
 
 _PER_LANE = ("last.", "open.", "env.", "rewards.", "bonus.")
 """Beginnings of the names of tensors with a row per environment."""
+
+_OF_OTHERS = ("env", "rewards", "bonus")
+"""Groups of tensors that an env and rewards look through themselves."""
+
+_SEEN = ("last.obs", "last.seen")
+"""What a network reads first."""
 
 
 def save_rows(population: Population, paths: Mapping[int, Path]) -> None:
@@ -63,6 +72,7 @@ def save_rows(population: Population, paths: Mapping[int, Path]) -> None:
         own = {
             name: _own(name, value, r, population) for name, value in tensors.items()
         }
+        header["digest"] = _digest(header, own)
         data = save(own, metadata={"guerdon": json.dumps(header)})
         with whole_file(path) as partial:
             partial.write_bytes(data)
@@ -74,6 +84,7 @@ def load_rows(
     *,
     rewards: BlockReward | None = None,
     bonus: BlockReward | None = None,
+    expected: tuple[PPOConfig, Sequence[int], int] | None = None,
     **changes: Any,
 ) -> Population:
     """A population of rows that were written apart or together.
@@ -86,24 +97,28 @@ def load_rows(
         env: with the environments of all of them, row by row.
         rewards: like those of the rows, in the same order.
         bonus: the same.
+        expected: configuration, seeds and environment steps that the rows must have;
+            None for whatever the files say.
         changes: fields of the configuration that are to be others, such as ``device``.
 
     Raises:
-        ValueError: for a file of another format, rows that were configured
-            differently, or that do not fit the env.
+        ValueError: for a damaged file or one of another format, rows that were
+            configured differently, are not the expected ones or do not fit the env.
     """
     files = [_read(path) for path in paths]
     headers = [header for header, _ in files]
+    if expected is not None:
+        _require_expected(paths, headers, *expected)
     config = _config(paths[0], headers[0]["config"])
     for path, header in zip(paths, headers, strict=True):
         if header["config"] != headers[0]["config"]:
             raise ValueError(f"{path.name}: configured unlike {paths[0].name}")
     config = PPOConfig(**{**_fields(config), **changes})
-    seeds = [int(header["seed"]) for header in headers]
+    seeds = [header["seed"] for header in headers]
     population = Population(env, config, seeds, rewards=rewards, bonus=bonus)
     for row, header in zip(population.rows, headers, strict=True):
-        row.blocks = int(header["blocks"])
-    population.adam.steps[:] = [int(header["adam_steps"]) for header in headers]
+        row.blocks = header["blocks"]
+    population.adam.steps[:] = [header["adam_steps"] for header in headers]
     again = isinstance(env, Resumable) and all(h["resumable"] for h in headers)
     tables = [tensors["log.table"].numpy() for _, tensors in files]
     population.log.table = np.concatenate(
@@ -131,7 +146,7 @@ def _fill(
     envs = population.config.envs
     for name, value in _tensors(population):
         whose = name.partition(".")[0]
-        if name == "log.table" or whose in ("env", "rewards", "bonus"):
+        if name == "log.table" or whose in _OF_OTHERS:
             continue
         if not again and name.startswith(_PER_LANE):
             continue
@@ -150,17 +165,35 @@ def _fill(
                     f"{path.name}: does not fit: expected {name} of shape "
                     f"{tuple(own.shape)} {own.dtype}, got {got}"
                 )
+            if name in _SEEN and found.dtype == torch.uint8:
+                _require_codes(path, name, found, population)
             with torch.no_grad():
                 own.copy_(found)
     for whose, part in _parts(population):
         if isinstance(part, Resumable) and (again or whose != "env"):
-            part.set_lanes(_joined(whose, parts))
+            try:
+                part.set_lanes(_joined(whose, parts))
+            except (ValueError, TypeError, KeyError) as error:
+                names = ", ".join(path.name for path in paths)
+                raise ValueError(f"{names}: {whose} does not fit: {error}") from None
+
+
+def _require_codes(
+    path: Path, name: str, codes: Tensor, population: Population
+) -> None:
+    """Refuse codes beyond those that a one-hot layer has weights for."""
+    if bool((codes.numpy() > population.env.observation_space.high).any()):
+        raise ValueError(f"{path.name}: {name} has codes that the env does not")
 
 
 def _begin_anew(population: Population) -> None:
     config = population.config
     for scale in population.reward_scales:
         scale.state["sum"].zero_()
+    for block in (population.rewards, population.bonus):
+        for r in range(len(population.rows)):
+            if block is not None:
+                block.restart(r)
     worlds = [lane_seeds(row.seed, config.envs, row.blocks) for row in population.rows]
     arrays = population.env.reset(np.concatenate(worlds))
     population.acting.take(arrays, slice(0, len(worlds)))
@@ -190,12 +223,25 @@ def _fitted(table: np.ndarray, identity: int, like: np.ndarray) -> np.ndarray:
 
 
 def _joined(whose: str, parts: Sequence[Mapping[str, Tensor]]) -> dict[str, np.ndarray]:
-    """Arrays of all rows, one after the other; narrow ones are filled up with 0."""
+    """Arrays of all rows, one after the other; narrow ones are filled up with 0.
+
+    A row that was paid by fewer programs than those beside it now has 0 for the rest,
+    which is not looked at.
+    """
     start = f"{whose}."
-    names = [name for name in parts[0] if name.startswith(start)]
+    names = dict.fromkeys(n for part in parts for n in part if n.startswith(start))
     found = {}
     for name in names:
-        arrays = [part[name].numpy() for part in parts]
+        like = next(part[name] for part in parts if name in part)
+        lanes = len(parts[0]["open.length"])
+        none = torch.zeros((lanes, *like.shape[1:]), dtype=like.dtype)
+        if whose != "rewards" and any(name not in part for part in parts):
+            raise ValueError(f"{name} is missing in one of them")
+        arrays = [part.get(name, none).numpy() for part in parts]
+        if any(a.ndim != like.ndim or a.dtype != arrays[0].dtype for a in arrays):
+            raise ValueError(f"{name} is of several kinds")
+        if any(len(array) != lanes for array in arrays):
+            raise ValueError(f"{name} is not of {lanes} environments")
         if arrays[0].ndim == 2:
             width = max(array.shape[1] for array in arrays)
             arrays = [
@@ -237,9 +283,22 @@ def _parts(population: Population) -> Iterator[tuple[str, object]]:
     yield "bonus", population.bonus
 
 
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Of all that a file says: a bit that has tipped over is a number like others."""
+    told = {name: value for name, value in header.items() if name != "digest"}
+    found = hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=16)
+    for name in sorted(tensors):
+        array = tensors[name].numpy()
+        found.update(f"{name} {array.dtype} {array.shape}".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and tensors of a file, which may be anybody's."""
     try:
+        if not path.is_file():
+            raise ValueError("no regular file")
         if path.stat().st_size > _MAX_FILE:
             raise ValueError(f"more than {_MAX_FILE} bytes")
         with safe_open(path, framework="pt") as file:
@@ -249,15 +308,66 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise ValueError("another format")
         for name in ("seed", "blocks", "adam_steps"):
-            if type(header[name]) is not int:
-                raise ValueError(f"{name} that is no number")
-        if "log.table" not in tensors or not isinstance(header["config"], dict):
-            raise ValueError("a part missing")
-    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
+            integer(name, header[name])
+        if not isinstance(header["config"], dict):
+            raise ValueError("a configuration that is none")
+        if not isinstance(header["resumable"], bool):
+            raise ValueError("an environment that may or may not go on")
+        for name, value in tensors.items():
+            _require_sound(name, value)
+        if tensors["log.table"].dim() != 2 or tensors["open.length"].dim() != 1:
+            raise ValueError("episodes that are none")
+        if header["digest"] != _digest(header, tensors):
+            raise ValueError("one that is damaged")
+    except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(
             f"{path.name}: expected a row of format {FORMAT!r}, got {error}"
         ) from None
     return header, tensors
+
+
+def _require_sound(name: str, value: Tensor) -> None:
+    """Refuse numbers that nobody can have learned."""
+    if value.dtype not in _KINDS:
+        raise ValueError(f"{name} of {value.dtype}")
+    if name.partition(".")[0] in _OF_OTHERS:
+        return
+    if not torch.isfinite(value).all():
+        raise ValueError(f"{name} that is not finite")
+    square = name.startswith("square.") or name.endswith((".var", ".count"))
+    if square and (value < 0).any():
+        raise ValueError(f"{name} that is negative")
+
+
+_KINDS = {
+    *(torch.float32, torch.float64, torch.bool, torch.uint8),
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.uint16, torch.uint32, torch.uint64),
+}
+"""What NumPy knows too."""
+
+
+def _require_expected(
+    paths: Sequence[Path],
+    headers: Sequence[Mapping[str, Any]],
+    config: PPOConfig,
+    seeds: Sequence[int],
+    steps: int,
+) -> None:
+    """Refuse rows that are sound and not the ones that are meant."""
+    own = json.loads(json.dumps(asdict(config)))
+    for path, header, seed in zip(paths, headers, seeds, strict=True):
+        if header["config"] != own:
+            raise ValueError(f"{path.name}: configured in another way")
+        if header["seed"] != seed:
+            raise ValueError(
+                f"{path.name}: expected the seed {seed}, got {header['seed']}"
+            )
+        if header["blocks"] * config.block != steps:
+            raise ValueError(
+                f"{path.name}: expected {steps} steps, got "
+                f"{header['blocks'] * config.block}"
+            )
 
 
 def _config(path: Path, values: Mapping[str, Any]) -> PPOConfig:
@@ -266,6 +376,12 @@ def _config(path: Path, values: Mapping[str, Any]) -> PPOConfig:
             "hidden": tuple(values["hidden"]),
             "conv": tuple(tuple(layer) for layer in values["conv"]),
         }
+        sizes = [*lists["hidden"], *(n for layer in lists["conv"] for n in layer)]
+        for size in (*sizes, values["memory"] + 1):
+            integer("layer", size, 1)
+        known = values["encoder"] in get_args(Encoder)
+        if not known or values["activation"] not in ("tanh", "relu"):
+            raise ValueError("layers of an unknown kind")
         return PPOConfig(**{**values, **lists})
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(

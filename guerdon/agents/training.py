@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self, get_args
 
+from guerdon.agents.seconds import checked_seconds
 from guerdon.checks import MOST, inside, integer, number
 from guerdon.types import Failure, FailureKind
 
@@ -139,6 +140,11 @@ class Leg:
         for name in _COMMON:
             if any(getattr(job, name) != getattr(first, name) for job in self.jobs):
                 raise ValueError(f"leg: expected jobs of the same {name}")
+        if (first.trainer, first.trust) != ("population", "language"):
+            raise ValueError(
+                "leg: expected jobs of trainer 'population' and trust 'language', got "
+                f"{first.trainer!r} and {first.trust!r}"
+            )
         if not 0 <= self.start < first.steps:
             raise ValueError(
                 f"leg: expected a start from 0 to below {first.steps}, got {self.start}"
@@ -249,6 +255,9 @@ class TrainingResult:
     """Name of the weights' file in the folder of the artefacts."""
     episodes: str | None = None
     """Name of the file with the recorded evaluation episodes."""
+    seconds: Mapping[str, float] | None = None
+    """Parts of ``wall_seconds`` (``guerdon.agents.seconds.MEASURED``); None where
+    they were not told apart."""
 
     @property
     def mean_fitness(self) -> float:
@@ -273,6 +282,7 @@ class TrainingResult:
             "cpu_seconds": self.cpu_seconds,
             "wall_seconds": self.wall_seconds,
             "train_seconds": self.train_seconds,
+            "seconds": self.seconds,
             "weights": self.weights,
             "episodes": self.episodes,
         }
@@ -294,6 +304,9 @@ class TrainingResult:
             raise ValueError("expected a number as the fitness of each episode")
         for name in ("cpu_seconds", "wall_seconds", "train_seconds"):
             number(name, values[name])
+        if values["seconds"] is not None:
+            wall = values["wall_seconds"]
+            values["seconds"] = checked_seconds(values["seconds"], wall)
         for name in ("weights", "episodes"):
             # It comes from a process that may have run anything.
             if values[name] is not None:

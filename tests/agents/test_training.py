@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,3 +113,26 @@ def test_numpy_numbers_make_the_same_job_as_python_s() -> None:
     made = TrainingJob("guerdon/CartPole-v1", "sparse", steps, np.int32(3))  # type: ignore[arg-type]
     assert made == JOB
     assert made.key == JOB.key
+
+
+def test_parts_of_the_time_survive_json_and_reach_the_journal() -> None:
+    parts = {"acting": 0.05, "update": 0.1}
+    made = replace(RESULT, seconds=parts)
+    assert outcome_from_json(made.to_json()) == made
+    assert made.as_record()["seconds"] == parts
+    assert RESULT.as_record()["seconds"] is None
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        *([], 1.0, "acting", {"acting": "1"}, {"acting": True}, {"acting": None}),
+        *({"acting": -0.1}, {"acting": float("nan")}, {"acting": float("inf")}),
+        *({"acting": 0.3}, {"acting": 0.15, "update": 0.15}),  # of 0.2 seconds
+        *({"sleeping": 0.1}, {"": 0.0}),
+    ],
+)
+def test_parts_that_a_worker_cannot_have_measured_are_refused(parts: object) -> None:
+    values = json.loads(RESULT.to_json()) | {"seconds": parts}
+    with pytest.raises((TypeError, ValueError), match="seconds"):
+        outcome_from_json(json.dumps(values))
