@@ -11,7 +11,7 @@ export GUERDON_QUICK ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo test check format lint types layers doctest \
-	readme examples docs bench bench-demo bench-classic fuzz soak test-gymnasium-1.4 clean
+	readme examples docs bench bench-demo bench-classic fuzz soak test-ray test-gymnasium-1.4 clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9.-]+:.*## ' $(MAKEFILE_LIST) | \
@@ -93,6 +93,12 @@ fuzz: install-dev ## coverage-guided fuzzing of the language (10 minutes)
 		-max_total_time=$(FUZZ_SECONDS) -max_len=4000 -timeout=5 -rss_limit_mb=2048 \
 		-artifact_prefix=.fuzz/ -verbosity=1 -print_final_stats=1
 	cp -n .fuzz/new/* tests/fuzz/corpus/
+
+test-ray: install-dev ## install the extra ray and run its tests (minutes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[ray]'
+	$(BIN)/python -m pytest -q tests/agents/test_ray_pool.py \
+		tests/agents/test_ray_node.py tests/test_run_ray.py
 
 soak: install-dev ## 200 struck runs and searches with failing models (20 minutes)
 	$(BIN)/python -m benchmarks.soak

@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -25,6 +26,9 @@ from guerdon.harmless import harmless
 
 STORE_BYTES = 80 * 2**20
 """Memory for messages of a cluster that is started here, near the least Ray accepts."""
+
+_ANSWER_S = 10.0
+"""Seconds in which a cluster answers, if there is one."""
 
 _OURS = {
     # It would send what it knows of this machine to its makers.
@@ -71,6 +75,7 @@ class Cluster:
     def __init__(self, address: str | None, cpus: int) -> None:
         wanted = require_address(address)
         early = "ray" in sys.modules and not _shut.is_set()
+        self._folder: str | None = None
         with _environment(local=wanted is None):
             self.ray: Any = require("ray", "ray")
             self._ours = not self.ray.is_initialized()
@@ -78,15 +83,16 @@ class Cluster:
                 if early:
                     raise ValueError(_EARLY)
                 _shut.set()
-            self._folder: str | None = None
+                # Sockets lie there, and the system bounds the length of their paths.
+                self._folder = tempfile.mkdtemp(prefix="g")
+                # What is struck down there leaves its files in it.
+                os.environ["TMPDIR"] = self._folder
             if self._ours:
                 self._connect(wanted, cpus)
 
     def _connect(self, address: str | None, cpus: int) -> None:
         settings: dict[str, Any] = {"address": address}
         if address is None:
-            # Sockets lie there, and the system bounds the length of their paths.
-            self._folder = tempfile.mkdtemp(prefix="g")
             settings = {
                 "address": "local",
                 "num_cpus": cpus,
@@ -96,6 +102,8 @@ class Cluster:
                 "_temp_dir": self._folder,
             }
         try:
+            if address is not None:
+                _require_answer(address)
             with _own_signals():
                 self.ray.init(log_to_driver=False, configure_logging=False, **settings)
         except (
@@ -132,6 +140,18 @@ def require_address(address: str | None) -> str | None:
     return None if found == "local" else found
 
 
+def _require_answer(address: str) -> None:
+    """Ray itself would wait for minutes for a cluster that is not there.
+
+    Raises:
+        OSError: when nobody listens at ``HOST:PORT``.
+        ValueError: for an address of another form.
+    """
+    host, _, port = address.rpartition(":")
+    if address != "auto":
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
+
+
 def _refusal(address: str | None, error: Exception) -> str:
     reason = harmless(" ".join(str(error).split()))[:500] or type(error).__name__
     if address is None:
@@ -157,6 +177,7 @@ def _environment(*, local: bool) -> Iterator[None]:
     runs already has an environment of its own, and is sent nothing of this one.
     """
     ours = _OURS | (_LOCAL | {"RAY_AUTH_TOKEN": _token()} if local else {})
+    changed = (*ours, "TMPDIR") if local else ours
     saved = dict(os.environ)
     try:
         if local:
@@ -167,7 +188,7 @@ def _environment(*, local: bool) -> Iterator[None]:
             os.environ.update(ours)
             yield
     finally:
-        for name in ours:
+        for name in changed:
             os.environ.pop(name, None)
         os.environ.update(saved)
 

@@ -27,7 +27,6 @@ from guerdon.agents.ray_actor import Actor, Closed, Gone
 from guerdon.agents.ray_cluster import Cluster
 from guerdon.agents.ray_node import (
     MAX_FILE,
-    Node,
     named,
     optional,
     rows_before,

@@ -11,8 +11,8 @@ import pytest
 from scripted_jobs import job, result_of
 
 from guerdon.agents import ray_node
-from guerdon.agents.ray_node import Node, file_names
-from guerdon.agents.training import TrainingJob, TrainingResult, outcome_from_json
+from guerdon.agents.ray_node import Node, named, optional, rows_before
+from guerdon.agents.training import Leg, TrainingJob, TrainingResult, outcome_from_json
 from guerdon.types import Failure
 
 
@@ -32,9 +32,10 @@ def real(seed: int) -> TrainingJob:
     return TrainingJob("tests.agents.countdown_task:TASK", "sparse", 8, seed)
 
 
-def test_jobs_that_came_together_are_handed_back_with_their_files(node: Node) -> None:
+def test_jobs_are_handed_back_with_their_files(node: Node) -> None:
     jobs = {one.key: one for one in (real(1), real(2))}
-    node.begin([one.to_json().encode() for one in jobs.values()])
+    for one in jobs.values():
+        node.begin(one.to_json().encode(), [])
     seen = {}
     while len(seen) < 2:
         head, *contents = node.look(1.0)
@@ -55,7 +56,7 @@ def test_a_result_may_only_name_files_of_its_own(name: str) -> None:
     one = job("answer")
     result = replace(result_of(one), episodes=name.format(key=one.key))
     with pytest.raises(ValueError, match="expected a file"):
-        file_names(one.key, result)
+        named(one, result)
 
 
 def test_only_what_a_result_names_or_a_dead_worker_printed_travels() -> None:
@@ -63,9 +64,21 @@ def test_only_what_a_result_names_or_a_dead_worker_printed_travels() -> None:
     whole = replace(
         result_of(one), weights=f"{one.key}.safetensors", episodes=f"{one.key}.npz"
     )
-    assert file_names(one.key, whole) == [whole.weights, whole.episodes]
-    assert file_names(one.key, result_of(one)) == []
-    assert file_names(one.key, Failure("crashed", "x")) == [f"{one.key}.stderr"]
+    assert named(one, whole) == [whole.weights, whole.episodes]
+    assert named(one, result_of(one)) == []
+    assert named(one, Failure("crashed", "x")) == []
+    assert optional(one, one) == [f"{one.key}.row", f"{one.key}.stderr"]
+
+
+def test_a_leg_goes_on_with_the_rows_of_its_own_jobs_alone(node: Node) -> None:
+    leg = Leg((replace(real(1), steps=16),), start=8)
+    assert rows_before(leg) == [f"{real(1).key}.row"]
+    assert rows_before(real(1)) == rows_before(replace(leg, start=0)) == []
+    with pytest.raises(ValueError, match="expected files of the rows of the leg"):
+        node.begin(leg.to_json().encode(), [f"{real(2).key}.row"], b"row")
+    with pytest.raises(ValueError, match="expected files of the rows of the leg"):
+        node.begin(leg.to_json().encode(), ["../x"], b"row")
+    assert list(node._scratch.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["missing", "large", "link"])
@@ -79,13 +92,12 @@ def test_a_file_that_cannot_travel_is_a_crash_that_names_it(
     elif kind == "large":
         path.write_bytes(b"12345")
         monkeypatch.setattr(ray_node, "MAX_FILE", 4)
-    told, files = node._gathered(one, replace(result_of(one), episodes=path.name))
+    told, files = node._gathered(one, one, replace(result_of(one), episodes=path.name))
     outcome = outcome_from_json(told)
     assert isinstance(outcome, Failure)
     assert outcome.kind == "crashed"
     assert path.name in outcome.reason
     assert files == {}
-    assert not path.is_symlink()
 
 
 def test_a_node_without_a_place_for_files_says_so(

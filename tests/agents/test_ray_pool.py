@@ -3,11 +3,14 @@
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,17 @@ import pytest
 from scripted_jobs import job, result_of
 from test_workers import alive, failure, noted, wait_until
 
-from guerdon.agents import ray_pool
+from guerdon.agents.ray_actor import Actor, Closed, Gone
 from guerdon.agents.ray_cluster import Cluster, _environment, require_address
 from guerdon.agents.ray_node import versions
-from guerdon.agents.ray_pool import Gone, RayPool, _Actor
-from guerdon.agents.training import Outcome, TrainingJob, TrainingResult, Trouble
+from guerdon.agents.ray_pool import RayPool
+from guerdon.agents.training import (
+    Leg,
+    Outcome,
+    TrainingJob,
+    TrainingResult,
+    Trouble,
+)
 from guerdon.agents.workers import WorkerPool
 from guerdon.jail import missing
 from guerdon.types import Failure
@@ -82,17 +91,26 @@ def test_an_outcome_is_that_of_the_local_pool_to_the_letter(
     assert (shared._folder / printed).exists() == (tmp_path / printed).exists()
 
 
-def test_jobs_that_are_submitted_together_are_answered_one_by_one(
-    shared: RayPool,
+def legs_of(pool: RayPool | WorkerPool) -> dict[TrainingJob, Outcome | Trouble]:
+    """Two legs, of which the second goes on where the first has put its rows down."""
+    jobs = [TrainingJob("scripted", f"row {seed}", 8, seed) for seed in range(3)]
+    pool.submit(Leg(tuple(jobs)))
+    found = dict(pool.as_completed(timeout=PATIENCE))
+    longer = tuple(replace(one, steps=16) for one in jobs[1:])
+    pool.submit(Leg(longer, start=8))
+    return found | dict(pool.as_completed(timeout=PATIENCE))
+
+
+def test_legs_and_the_rows_that_they_go_on_with_are_those_of_the_local_pool(
+    shared: RayPool, tmp_path: Path
 ) -> None:
-    jobs = [job("answer", seed) for seed in range(20, 24)]
-    shared.submit(*jobs[:3])
-    shared.submit(jobs[3], first=True)
-    assert dict(shared.as_completed(timeout=PATIENCE)) == {
-        one: result_of(one) for one in jobs
-    }
+    found = legs_of(shared)
     assert shared.pending == 0
-    assert shared.progress(jobs[0]) == 1.0
+    with WorkerPool(1, PATIENCE, tmp_path, function=SCRIPTED) as local:
+        assert legs_of(local) == found
+    rows = {path.name: path.read_text() for path in tmp_path.glob("*.row")}
+    assert sorted(rows.values()) == ["0", "0 1", "0 2", "1", "2"]
+    assert {p.name: p.read_text() for p in shared._folder.glob("*.row")} == rows
 
 
 def test_the_trouble_of_a_node_names_the_place_on_the_cluster(shared: RayPool) -> None:
@@ -183,17 +201,17 @@ def test_an_actor_that_makes_no_sense_is_lost(
         head = json.dumps({"done": [done], "shares": {}}).encode()
         parts = [head, b"abc"] if parts == "short" else [head]
     with pytest.raises(Gone, match=told):
-        shared._news(parts, {one.key: one})
+        shared._news(parts, one, {one.key: one})
 
 
 def test_a_result_without_the_files_that_it_names_is_a_crash(shared: RayPool) -> None:
     one = job("answer", 41)
     values = json.loads(result_of(one).to_json())
     text = json.dumps(values | {"weights": f"{one.key}.safetensors"})
-    found = failure(shared._kept(one, text, {}))
+    found = failure(shared._kept(one, one, text, {}))
     assert "without the files" in found.reason
     text = json.dumps(values | {"weights": "other.safetensors"})
-    found = failure(shared._kept(one, text, {"other.safetensors": b""}))
+    found = failure(shared._kept(one, one, text, {"other.safetensors": b""}))
     assert "expected a file" in found.reason
     assert not (shared._folder / "other.safetensors").exists()
 
@@ -224,11 +242,11 @@ class _Mute:
 
 def test_an_actor_that_is_silent_for_too_long_is_lost() -> None:
     closed = threading.Event()
-    actor = _Actor(_Mute(), closed)
+    actor = Actor(_Mute(), closed)
     with pytest.raises(Gone, match=r"silent for 0\.01 seconds"):
         actor._answer(object(), 0.01)
     closed.set()
-    with pytest.raises(ray_pool._Closed):
+    with pytest.raises(Closed):
         actor._answer(object(), None)
 
 
@@ -236,11 +254,11 @@ def test_what_is_lost_twice_for_want_of_memory_has_crashed(shared: RayPool) -> N
     mute = _Mute()
     mute.error = mute.exceptions.OutOfMemoryError("node out of memory")
     with pytest.raises(Gone, match="node out of memory") as caught:
-        _Actor(mute, threading.Event())._answer(object(), None)
+        Actor(mute, threading.Event())._answer(object(), None)
     one = job("exit", 42)
     shared._ledger._open[one.key] = 0.0
     shared._ledger._lost[one.key] = "the same"
-    shared._lost((one,), caught.value)
+    shared._lost(one, caught.value)
     ((_, outcome),) = shared.as_completed(timeout=PATIENCE)
     assert failure(outcome).kind == "crashed"
     assert "the first time: the same" in failure(outcome).reason
@@ -305,6 +323,21 @@ def test_a_new_cluster_that_would_be_open_to_others_is_refused() -> None:
     assert "ValueError: ray: it was imported before Guerdon could shut" in done.stderr
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1", "nowhere:port"])
+def test_an_address_where_no_cluster_is_says_how_to_join_one(address: str) -> None:
+    code = "import sys\nfrom guerdon.agents.ray_cluster import Cluster\n"
+    code += "Cluster(sys.argv[1], 1)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, address],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = done.stderr.strip().rpartition("\n")[2]
+    assert last.startswith(f"OSError: ray: no cluster at {address} (")
+    assert "ray start --address=HOST:PORT" in last
+
+
 @pytest.mark.parametrize(("count", "deadline"), [(0, 1.0), (1, 0.0)])
 def test_a_pool_without_workers_or_time_is_refused(
     tmp_path: Path, count: int, deadline: float
@@ -342,6 +375,7 @@ def test_a_training_in_the_jail_of_a_node_is_that_of_the_jail_here(
 
 CONTROLLER = """
 import sys, time
+from dataclasses import replace
 from pathlib import Path
 from guerdon.agents.ray_pool import RayPool
 from scripted_jobs import job
@@ -360,9 +394,12 @@ def test_a_killed_controller_leaves_no_process_of_its_cluster_behind(
     script = tmp_path / "controller.py"
     script.write_text(CONTROLLER)
     path = os.pathsep.join([str(Path(__file__).parent), str(Path.cwd())])
+    # Sockets lie there, and what the killed leave; its path must be short.
+    scratch = tempfile.mkdtemp(prefix="g")
+    keys = {"OPENAI_API_KEY": "sk-not-for-workers", "TMPDIR": scratch}
     process = subprocess.Popen(
         [sys.executable, str(script), str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": path, "OPENAI_API_KEY": "sk-not-for-workers"},
+        env=os.environ | {"PYTHONPATH": path} | keys,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -382,6 +419,7 @@ def test_a_killed_controller_leaves_no_process_of_its_cluster_behind(
         process.wait()
     for pid in filter(_is_agent, agents):
         os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _is_agent(pid: int) -> bool:
