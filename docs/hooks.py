@@ -23,6 +23,9 @@ from guerdon.reward_design.language.table import ALIASES, FUNCTIONS, Function
 COLUMNS = 78
 """Width of the terminal in which help texts are written."""
 
+MOST_NAMES = 10
+"""Tasks that are named one by one where the same is said of all of them."""
+
 _MARKER = re.compile(r"^<!-- generated: (\w+)(?: (\S+))? -->$", re.MULTILINE)
 
 
@@ -75,21 +78,38 @@ def _task_row(task: Task) -> list[str]:
 
 def references_table() -> str:
     """The reference rewards of every task."""
-    rows = [
-        [f"`{task.id}`", f"`{name}`", reward.origin]
+    said = [
+        (task, (f"`{name}`", reward.origin))
         for task in TASKS.values()
         for name, reward in task.rewards.items()
     ]
-    return table(["task", "reward", "where it comes from"], rows)
+    return table(["task", "reward", "where it comes from"], _together(said))
 
 
 def recipes_table() -> str:
     """The hyper-parameters' sources."""
+    said = [
+        (task, (algo.upper(), recipe_for(task, algo).source))
+        for task in TASKS.values()
+        for algo in (("ppo", "sac") if task.action.kind == "continuous" else ("ppo",))
+    ]
+    return table(["task", "agent", "source of its hyper-parameters"], _together(said))
+
+
+def _together(said: list[tuple[Task, tuple[str, ...]]]) -> list[list[str]]:
+    """Rows of a table; tasks of a family of which the same is said share one."""
+    groups: dict[tuple[str, ...], list[Task]] = {}
+    for task, cells in said:
+        groups.setdefault((task.family, *cells), []).append(task)
     rows = []
-    for task in TASKS.values():
-        for algo in ("ppo", "sac") if task.action.kind == "continuous" else ("ppo",):
-            rows.append([f"`{task.id}`", algo.upper(), recipe_for(task, algo).source])
-    return table(["task", "agent", "source of its hyper-parameters"], rows)
+    for (family, *cells), found in groups.items():
+        whole = sum(task.family == family for task in TASKS.values())
+        names = ", ".join(f"`{task.id}`" for task in found)
+        if len(found) > MOST_NAMES:
+            share = "all" if len(found) == whole else f"{len(found)} of {whole}"
+            names = f"{share} of {family}"
+        rows.append([names, *cells])
+    return rows
 
 
 def task_page(task_id: str) -> str:

@@ -98,6 +98,7 @@ def test_search_takes_the_values_of_a_run_with_the_same_defaults() -> None:
     assert parameters["workers"].default == 0
     assert set(parameters) - {f.name for f in fields(RunConfig)} == {
         *("out", "workers", "budget_tokens", "budget_usd", "cache", "json"),
+        *("executor", "ray_address", "profile"),
     }
 
 
@@ -482,6 +483,8 @@ def test_an_absent_extra_is_named_with_the_command_that_brings_it(
     for name in [n for n in sys.modules if n.split(".")[0] == "minigrid"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "minigrid", None)
+    # With its compiler, the engine needs no MiniGrid.
+    monkeypatch.setattr("guerdon.envs.grid.compiled.numba", None)
     file.write_text(
         "def reward(prev, action, now, params):\n"
         '    return {"a": where(now.carrying_key, 1.0, 0.0)}\n'

@@ -12,7 +12,7 @@ from tests.run_examples import EXAMPLES, ExampleError, find, is_quick, refuse_ou
 
 def test_all_numbered_scripts_and_notebooks_are_found() -> None:
     names = [path.name for path in find([])]
-    assert [name[:2] for name in names] == ["01", "02", "03", "04", "wh"]
+    assert [name[:2] for name in names] == ["01", "02", "03", "04", "si", "wh"]
     assert [path.name for path in find(["02", "sparse"])] == [
         "02_write_a_reward.py",
         "why_sparse_rewards_are_hard.ipynb",

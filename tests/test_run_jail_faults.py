@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,9 @@ def reward(prev, action, now, params):
 def test_a_full_scratch_stops_the_search_with_status_2_and_it_goes_on_with_room(
     tmp_path: Path,
 ) -> None:
-    script, folder, small = (tmp_path / name for name in ("a.jsonl", "run", "small"))
-    small.mkdir()
+    script, folder = tmp_path / "a.jsonl", tmp_path / "run"
+    # The sockets of the workers lie there too, whose paths must be short.
+    small = Path(tempfile.mkdtemp(prefix="g"))
     script.write_text(json.dumps(f"```python\n{NEEDS_ROOM}```") + "\n")
     words = [sys.executable, "-m", "guerdon", "search"]
     words += ["tests.agents.countdown_task:TASK", "--llm", f"scripted:{script}"]
@@ -57,6 +59,7 @@ def test_a_full_scratch_stops_the_search_with_status_2_and_it_goes_on_with_room(
         timeout=240,
         check=False,
     )
+    small.rmdir()  # outside its own view nothing was ever written to it
     assert "status 2\n" in done.stdout, done.stderr
     told = f"guerdon: {small}: No space left on device; make room and run the same"
     assert told in done.stderr

@@ -16,6 +16,9 @@ from guerdon.harmless import harmless
 STDERR_TAIL = 2000
 """Bytes of a dead worker's stderr that its failure shows."""
 
+UNTOLD = 255
+"""The exit code that multiprocessing gives where a dead server can tell none."""
+
 # multiprocessing reads a dead child's exit code from a pipe that every ``start``
 # polls for all children, so no two threads may do either at once.
 serialised = threading.Lock()

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from guerdon.agents.environments import Env, NonFinite, make_env
+from guerdon.agents.environments import NonFinite, Slots, Step, make_slots
 from guerdon.checks import integer
 from guerdon.envs.task import Task
 from guerdon.faults import whole_file
@@ -94,10 +94,10 @@ class Evaluation:
 
 @dataclass(slots=True)
 class _Run:
-    """An episode under way in an environment."""
+    """An episode under way in a slot."""
 
     index: int
-    env: Env
+    slot: int
     observation: np.ndarray
     steps: int = 0
     features: list[np.ndarray] = field(default_factory=list)
@@ -136,73 +136,68 @@ def evaluate(
     episodes, seed = integer("episodes", episodes, 1), integer("seed", seed)
     rng = np.random.default_rng(seed)
     waiting = list(range(episodes - 1, -1, -1))
-    envs = [make_env(task) for _ in range(min(SLOTS, episodes))]
+    count = min(SLOTS, episodes)
+    slots = make_slots(task, count)
     ends: dict[int, tuple[Mapping[str, Any], int]] = {}
     recorded: dict[int, Episode] = {}
     try:
-        active = [_start(env, waiting.pop(), seed, record) for env in envs]
+        active = [_start(slots, i, waiting.pop(), seed, record) for i in range(count)]
         while active:
             batch = np.stack([run.observation for run in active])
             actions = policy.predict(batch, deterministic=deterministic, rng=rng)
+            steps = slots.step([run.slot for run in active], actions)
             going = []
-            for run, action in zip(active, actions, strict=True):
-                end = _step(run, action, record)
-                if end is None:
+            for run, action, step in zip(active, actions, steps, strict=True):
+                _note(run, action, step, record)
+                if not (step.terminated or step.truncated):
                     going.append(run)
                     continue
-                terminated, truncated, info = end
-                ends[run.index] = (info, run.steps)
+                ends[run.index] = (step.info, run.steps)
                 if run.index < record:
-                    recorded[run.index] = _episode(
-                        task, run, terminated, truncated, info
-                    )
+                    recorded[run.index] = _episode(task, run, step)
                 if waiting:
-                    going.append(_start(run.env, waiting.pop(), seed, record))
+                    going.append(_start(slots, run.slot, waiting.pop(), seed, record))
             active = going
     finally:
-        for env in envs:
-            env.close()  # type: ignore[no-untyped-call]
+        slots.close()
     return _collect(task, ends, recorded)
 
 
-def _start(env: Env, index: int, seed: int, record: int) -> _Run:
-    observation, info = env.reset(seed=seed + index)
-    run = _Run(index, env, observation)
+def _start(slots: Slots, slot: int, index: int, seed: int, record: int) -> _Run:
+    observation, info = slots.begin(slot, seed + index)
+    run = _Run(index, slot, observation)
     if index < record:
         run.features.append(np.array(info["features"], np.float32))
     return run
 
 
-def _step(
-    run: _Run, action: Any, record: int
-) -> tuple[bool, bool, Mapping[str, Any]] | None:
-    """Step one episode; its end flags and last info, or None when it goes on."""
-    observation, reward, terminated, truncated, info = run.env.step(action)
-    run.observation = observation
+def _note(run: _Run, action: Any, step: Step, record: int) -> None:
+    """Follow one episode by a step."""
+    run.observation = step.obs
     run.steps += 1
-    if not math.isfinite(reward):
+    if not math.isfinite(step.reward):
         raise NonFinite(
             f"the environment's reward in step {run.steps} of evaluation episode "
-            f"{run.index} is {reward}; expected a finite number"
+            f"{run.index} is {step.reward}; expected a finite number"
         )
     if run.index < record:
-        run.features.append(np.array(info["features"], np.float32))
+        run.features.append(np.array(step.info["features"], np.float32))
         run.actions.append(np.array(action))
-        run.rewards.append(float(reward))
-    return (terminated, truncated, info) if terminated or truncated else None
+        run.rewards.append(float(step.reward))
 
 
-def _episode(
-    task: Task, run: _Run, terminated: bool, truncated: bool, info: Mapping[str, Any]
-) -> Episode:
+def _episode(task: Task, run: _Run, step: Step) -> Episode:
     return Episode(
         layout=task.layout,
         features=np.stack(run.features),
         action=np.stack(run.actions),
         reward=np.asarray(run.rewards, np.float64),
-        terminated=bool(terminated),
-        truncated=bool(truncated),
-        info={"fitness": float(info["fitness"]), "success": bool(info["success"])},
+        terminated=bool(step.terminated),
+        truncated=bool(step.truncated),
+        info={
+            "fitness": float(step.info["fitness"]),
+            "success": bool(step.info["success"]),
+        },
     )
 
 

@@ -24,7 +24,7 @@ from guerdon.agents.policies import claimed_policy, policy_bytes
 from guerdon.agents.recipes import recipe_for
 from guerdon.agents.sb3 import Fitted, fit, judge, own_randomness
 from guerdon.agents.training import Outcome, TrainingJob, not_finite, outcome_to_json
-from guerdon.agents.vector import NonFinite, TaskVecEnv
+from guerdon.agents.vector import NonFinite, make_vec_env
 from guerdon.envs.table import load_task
 from guerdon.faults import blame, machine_fault
 from guerdon.reward_design.full_python import BadReward
@@ -52,8 +52,9 @@ def _prepared(job: TrainingJob) -> Callable[[Progress], list[bytes]]:
     torch.set_num_threads(1)
     task = load_task(job.task)
     recipe = recipe_for(task, job.algo)
-    base = TaskVecEnv(task, recipe)
-    # What an environment loads late, it loads at its first steps.
+    base = make_vec_env(task, recipe)
+    # What an environment loads late, it loads at its first steps; so does an engine
+    # its compiled code, for which there is no memory to run in once the jail is shut.
     base.seed(job.seed)
     base.reset()
     base.step(np.array([base.action_space.sample() for _ in range(recipe.n_envs)]))

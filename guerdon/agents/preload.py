@@ -13,6 +13,7 @@ _MODULES = (
     "safetensors.torch",
     "scipy.stats",
     "minigrid.minigrid_env",
+    "guerdon.envs.grid.vector",
 )
 
 for _module in _MODULES:

@@ -37,8 +37,8 @@ from guerdon.agents.training import (
 from guerdon.agents.vector import (
     NonFinite,
     ObservationGuard,
-    TaskVecEnv,
     finite_program,
+    make_vec_env,
 )
 from guerdon.envs.table import load_task
 from guerdon.envs.task import Task
@@ -133,7 +133,7 @@ def fit(
         task: its horizon says over which span the curve averages.
         recipe: how.
         program: what to pay.
-        base: the task's environments, from ``TaskVecEnv``.
+        base: the task's environments, from ``make_vec_env``.
         progress: told the finished share.
         should_stop: see ``train``.
 
@@ -174,7 +174,7 @@ def _train(
     should_stop: Callable[[], bool] | None,
 ) -> TrainingResult:
     wall, cpu = time.perf_counter(), time.process_time()
-    base = TaskVecEnv(task, recipe)
+    base = make_vec_env(task, recipe)
     fitted = fit(job, task, recipe, program, base, progress, should_stop)
     return judge(job, task, recipe, fitted, folder, wall=wall, cpu=cpu)
 

@@ -127,6 +127,7 @@ def search(
     budget_usd: float | None = None,
     cache: Path | None = None,
     trust: Trust = "language",
+    profile: bool = False,
     json: bool = False,
 ) -> Answer:
     """Search a reward, or go on with the search that a folder holds.
@@ -164,9 +165,11 @@ def search(
         trust: language: rewards are programs of the reward language. jail: a model may
             also write full Python, which runs confined. none: the same unconfined,
             with your rights.
+        profile: also print where the time went; the report shows it in any case.
         json: print only a JSON summary.
     """
     from guerdon.cli.progress import observed_search
+    from guerdon.report.profile import read_profile
     from guerdon.run import Resources, RunConfig, cores
 
     config = RunConfig(
@@ -198,6 +201,8 @@ def search(
     )
     summary = observed_search(config, out, resources, quiet=json)
     summary = {**summary, "report": str(out / "report.html")}
+    if profile:
+        summary["profile"] = read_profile(out).as_json()
     return Answer(summary, lambda: show.search_summary(summary))
 
 
@@ -213,6 +218,7 @@ def train(
     eval_episodes: int = 32,
     out: Path | None = None,
     trust: Trust = "language",
+    profile: bool = False,
     json: bool = False,
 ) -> Answer:
     """Train one agent with a reward and report its true score.
@@ -229,6 +235,7 @@ def train(
         trust: what the file is: language, a program of the reward language; jail, a
             module of Python with a function reward, run confined; none, the same with
             your rights.
+        profile: also print where the time went.
         json: print JSON instead of a table.
     """
     from guerdon.cli.progress import observed_training
@@ -261,6 +268,8 @@ def train(
         ),
         quiet=json,
     )
+    if not profile:
+        outcome.pop("profile", None)
     status = 1 if outcome.get("failure") else 0
     return Answer(outcome, lambda: show.training_page(outcome), status)
 

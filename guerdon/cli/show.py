@@ -12,6 +12,8 @@ from rich.table import Table
 from guerdon.cli.output import Terminal
 from guerdon.envs import Task
 from guerdon.harmless import harmless
+from guerdon.report.profile import PARTS
+from guerdon.report.text import share
 
 console = Terminal()
 
@@ -40,6 +42,8 @@ def task_row(task: Task) -> dict[str, Any]:
 def task_table(tasks: Sequence[Task]) -> None:
     """All tasks, one a line."""
     made = table("task", "family", "what the agent should achieve")
+    # An id is to be copied: it is never broken.
+    made.columns[0].no_wrap = True
     for task in tasks:
         made.add_row(escape(task.id), task.family, escape(task.intent))
     console.print(made)
@@ -201,7 +205,28 @@ def search_summary(summary: Mapping[str, Any]) -> None:
         f"{tokens:,} tokens, {summary['cpu_seconds'] / 60:.1f} processor minutes of "
         "training"
     )
+    if "profile" in summary:
+        profile_table(summary["profile"])
     console.print(f"report: {summary['report']}", markup=False, soft_wrap=True)
+
+
+def profile_table(found: Mapping[str, Any]) -> None:
+    """Where the time of the workers went; parts that took none are left out."""
+    parts = {name: value for name, value in found["seconds"].items() if value}
+    total = found["worker_seconds"]
+    if not parts:
+        console.print("where the time went: not measured")
+        return
+    made = table("where the time went", "seconds", "share")
+    for name, seconds in parts.items():
+        made.add_row(PARTS[name], f"{seconds:,.1f}", share(seconds, total))
+    console.print(made)
+    words = f"all workers: {total:,.1f} s"
+    if found["wall_seconds"] is not None:
+        words += f"; on the clock: {found['wall_seconds']:,.1f} s"
+    if found["model_call_seconds"]:
+        words += f"; answers of the model: {found['model_call_seconds']:,.1f} s"
+    console.print(words)
 
 
 def training_page(found: Mapping[str, Any]) -> None:
@@ -216,6 +241,8 @@ def training_page(found: Mapping[str, Any]) -> None:
     for name in ("weights", "seconds"):
         if found.get(name) is not None:
             console.print(f"{name}: {found[name]}", markup=False, soft_wrap=True)
+    if "profile" in found:
+        profile_table(found["profile"])
 
 
 def doctor_page(found: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 
 from guerdon.checks import integer
 from guerdon.envs.table import TASKS, load_task
-from guerdon.envs.task import ReferenceReward, Task, TaskEnv
+from guerdon.envs.task import ReferenceReward, Task
 from guerdon.faults import blame
 
 VECTOR = 3
@@ -167,7 +167,7 @@ def play(
     task: Task,
     seed: int,
     actions: list[Any] | None = None,
-    wrap: Callable[[TaskEnv], gym.Env[Any, Any]] | None = None,
+    wrap: Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]] | None = None,
 ) -> Play:
     """One episode of random play, or of the given actions."""
     raw = task.make()
@@ -293,7 +293,7 @@ def _check_seeding(context: Context) -> Iterator[str]:
 
 
 def _check_fitness_deaf(context: Context) -> Iterator[str]:
-    def wrap(env: TaskEnv) -> gym.Env[Any, Any]:
+    def wrap(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
         return gym.wrappers.TransformReward(
             env, lambda reward: 3.0 - 7.0 * float(reward)
         )
@@ -315,9 +315,11 @@ def _check_vector(context: Context) -> Iterator[str]:
 
 def _compare_vector(context: Context, mode: gym.vector.AutoresetMode) -> Iterator[str]:
     task, plays = context.task, context.plays[:VECTOR]
-    kwargs = {"autoreset_mode": mode}
+    kwargs: dict[str, Any] = {"autoreset_mode": mode}
     envs: gym.vector.VectorEnv[Any, Any, Any]
-    if TASKS.get(task.id) is task:
+    if TASKS.get(task.id) is task and task.engine is not None:
+        envs = gym.make_vec(task.id, num_envs=VECTOR, **kwargs)
+    elif TASKS.get(task.id) is task:
         envs = gym.make_vec(task.id, num_envs=VECTOR, vector_kwargs=kwargs)
     else:
         envs = task.make_vec(VECTOR, vector_kwargs=kwargs)

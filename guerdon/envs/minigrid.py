@@ -1,4 +1,8 @@
-"""Tasks over Farama MiniGrid: sparse goals in small rooms.
+"""Tasks over MiniGrid: sparse goals in small rooms.
+
+Where numba is installed they run on the batched engine of ``guerdon.envs.grid``, which
+plays MiniGrid's levels byte for byte on random numbers of its own, so a seed gives
+another world there than here; else, or with ``engine="minigrid"``, on Farama MiniGrid.
 
 The observation is the agent's egocentric image alone, ``(7, 7, 3)`` uint8: object,
 colour and state of every cell it sees. Fitness is the environment's own return,
@@ -12,118 +16,27 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from guerdon.envs.arrays import ArrayEnv
-from guerdon.envs.minigrid_features import READERS, describe, read_blocks
+from guerdon.envs.minigrid_blocks import describe
+from guerdon.envs.minigrid_engine import Grid
+from guerdon.envs.minigrid_features import READERS, read_blocks
+from guerdon.envs.minigrid_levels import KINDS, LEVELS, Level
 from guerdon.envs.minigrid_rewards import HUMAN
 from guerdon.envs.scores import episode_return, positive_return
 from guerdon.envs.task import ReferenceReward, Task
 from guerdon.extras import require
 from guerdon.types import ActionSpec, Layout
 
-ACTION = ActionSpec(
-    "discrete", 7, ("left", "right", "forward", "pickup", "drop", "toggle", "done")
-)
+ACTIONS = ("left", "right", "forward", "pickup", "drop", "toggle", "done")
+"""MiniGrid's; a level may take the first of them only."""
 
 SPARSE = ReferenceReward(
     None, "MiniGrid's own reward: 1 - 0.9 t / T on success, otherwise 0"
 )
-
-
-class Level(NamedTuple):
-    """One row of the table of levels."""
-
-    name: str
-    """Name in our id."""
-    base: str
-    """MiniGrid's id."""
-    width: int
-    """Columns of the grid, walls included."""
-    height: int
-    """Rows of the grid, walls included."""
-    horizon: int
-    """MiniGrid's own ``max_steps``."""
-    budget: int
-    """Training steps: RL Zoo's for DoorKey-5x5 and FourRooms, else their order."""
-    blocks: tuple[str, ...]
-    """What a reward may see, by blocks of ``minigrid_features``."""
-    human: str
-    """Key of ``minigrid_rewards.HUMAN``."""
-    intent: str
-    """One sentence that says what the agent should achieve."""
-    doors: int = 0
-    """Largest number of doors."""
-
-
-_GO = "Reach the green goal square in as few steps as possible."
-_KEY = "Pick up the key, unlock the door with it and reach the green goal behind it."
-_BOX = "Pick up the box in the other room; the door to it is locked, the key is here."
-_BALL = (
-    "Pick up the ball behind the locked door; the key to that door lies in another "
-    "room of the corridor."
-)
-_ROOMS = "Open the doors from room to room and reach the green goal in the last one."
-_LAVA = "Cross the river of lava through its one gap and reach the green goal."
-
-_SEES_KEY = ("agent", "goal", "key", "door")
-_SEES_BALL = ("agent", "key", "door", "doors", "ball")
-_SEES_ROOMS = ("agent", "goal", "rooms")
-
-LEVELS = (
-    Level(
-        "Empty-8x8", "MiniGrid-Empty-8x8-v0", 8, 8, 256, 100_000,
-        ("agent", "goal"), "reach", _GO,
-    ),
-    Level(
-        "DoorKey-5x5", "MiniGrid-DoorKey-5x5-v0", 5, 5, 250, 100_000,
-        _SEES_KEY, "key", _KEY, 1,
-    ),
-    Level(
-        "DoorKey-6x6", "MiniGrid-DoorKey-6x6-v0", 6, 6, 360, 300_000,
-        _SEES_KEY, "key", _KEY, 1,
-    ),
-    Level(
-        "DoorKey-8x8", "MiniGrid-DoorKey-8x8-v0", 8, 8, 640, 1_000_000,
-        _SEES_KEY, "key", _KEY, 1,
-    ),
-    Level(
-        "FourRooms", "MiniGrid-FourRooms-v0", 19, 19, 100, 4_000_000,
-        ("agent", "goal"), "reach", _GO,
-    ),
-    Level(
-        "UnlockPickup", "MiniGrid-UnlockPickup-v0", 11, 6, 288, 3_000_000,
-        ("agent", "key", "door", "box"), "pickup", _BOX, 1,
-    ),
-    Level(
-        "KeyCorridorS3R1", "MiniGrid-KeyCorridorS3R1-v0", 7, 3, 270, 1_000_000,
-        _SEES_BALL, "pickup", _BALL, 2,
-    ),
-    Level(
-        "KeyCorridorS3R2", "MiniGrid-KeyCorridorS3R2-v0", 7, 5, 270, 3_000_000,
-        _SEES_BALL, "pickup", _BALL, 7,
-    ),
-    Level(
-        "KeyCorridorS3R3", "MiniGrid-KeyCorridorS3R3-v0", 7, 7, 270, 10_000_000,
-        _SEES_BALL, "pickup", _BALL, 12,
-    ),
-    Level(
-        "MultiRoom-N2-S4", "MiniGrid-MultiRoom-N2-S4-v0", 25, 25, 40, 1_000_000,
-        _SEES_ROOMS, "rooms", _ROOMS, 1,
-    ),
-    # MiniGrid's v0 of this level is misconfigured: it has six rooms.
-    Level(
-        "MultiRoom-N4-S5", "MiniGrid-MultiRoom-N4-S5-v1", 25, 25, 80, 10_000_000,
-        _SEES_ROOMS, "rooms", _ROOMS, 3,
-    ),
-    Level(
-        "LavaCrossingS9N1", "MiniGrid-LavaCrossingS9N1-v0", 9, 9, 324, 1_000_000,
-        ("agent", "goal", "lava"), "lava", _LAVA,
-    ),
-)  # fmt: skip
 
 
 class EgocentricImage(gym.ObservationWrapper[Any, Any, Any]):
@@ -164,37 +77,34 @@ def make_minigrid(base: str, **kwargs: Any) -> gym.Env[Any, Any]:
     return EgocentricImage(gym.make(base, disable_env_checker=True, **kwargs))
 
 
-def make_lanes(level: str, lanes: int) -> ArrayEnv:
-    """So many environments of a level on the batched engine.
-
-    Raises:
-        guerdon.extras.MissingExtra: when there is no engine.
-    """
-    # The engine takes its levels' features from here.
-    from guerdon.envs.grid.choose import make_engine
-
-    return make_engine(level, lanes)
+def action_of(count: int) -> ActionSpec:
+    """The first ``count`` of MiniGrid's actions."""
+    return ActionSpec("discrete", count, ACTIONS[:count])
 
 
 def _task(level: Level) -> Task:
+    kind = KINDS[level.kind]
     size = (level.width, level.height, level.doors)
-    features = [f for block in level.blocks for f in describe(block, *size)]
+    parts: dict[str, Any] = {
+        "make_base": partial(make_minigrid, level.base, **dict(level.keywords)),
+        "layout": Layout([f for block in kind.blocks for f in describe(block, *size)]),
+        "action": action_of(kind.actions),
+        "read": partial(read_blocks, tuple(READERS[block] for block in kind.blocks)),
+        "fitness": episode_return,
+        "success": positive_return,
+        "horizon": level.horizon,
+    }
+    human = {} if kind.human is None else {"human": HUMAN[kind.human]}
     return Task(
         id=f"guerdon/{level.name}-v0",
-        intent=level.intent,
-        make_base=partial(make_minigrid, level.base),
-        layout=Layout(features),
-        action=ACTION,
-        read=partial(read_blocks, tuple(READERS[block] for block in level.blocks)),
-        fitness=episode_return,
-        success=positive_return,
-        rewards={"sparse": SPARSE, "human": HUMAN[level.human]},
-        horizon=level.horizon,
+        intent=kind.intent,
+        rewards={"sparse": SPARSE, **human},
         budget=level.budget,
         family="minigrid",
         source=f"Farama MiniGrid, {level.base}",
         extra="minigrid",
-        engine=partial(make_lanes, level.name),
+        engine=Grid(level=level.name, **parts),
+        **parts,
     )
 
 

@@ -8,11 +8,9 @@ imports ``minigrid``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-
-from guerdon.types import Feature
 
 FACING = ((1, 0), (0, 1), (-1, 0), (0, -1))
 """Unit vectors of MiniGrid's four directions: right, down, left, up."""
@@ -48,6 +46,7 @@ class Things:
         self.goal: Any = None
         self.key: Any = None
         self.target: Any = getattr(env, "obj", None)
+        moved = (getattr(env, "move_type", None), getattr(env, "moveColor", None))
         self.doors: list[Door] = []
         self.lava: set[tuple[int, int]] = set()
         width = env.grid.width
@@ -55,6 +54,8 @@ class Things:
             if thing is None or thing.type == "wall":
                 continue
             y, x = divmod(index, width)
+            if (thing.type, thing.color) == moved:
+                self.target = thing
             if thing.type == "goal":
                 self.goal = (x, y)
             elif thing.type == "key":
@@ -143,14 +144,18 @@ def _read_key(env: Any, things: Things, view: View) -> tuple[float, ...]:
 
 
 def _read_door(env: Any, things: Things, view: View) -> tuple[float, ...]:
-    thing, x, y = things.door
     column, top, bottom = things.room
+    inside = view.x > column and top < view.y < bottom
+    return (*_read_lock(env, things, view), inside)
+
+
+def _read_lock(env: Any, things: Things, view: View) -> tuple[float, ...]:
+    thing, x, y = things.door
     return (
         abs(view.x - x) + abs(view.y - y),
         view.ahead == (x, y),
         not thing.is_locked,
         thing.is_open,
-        view.x > column and top < view.y < bottom,
     )
 
 
@@ -191,15 +196,63 @@ def _read_rooms(env: Any, things: Things, view: View) -> tuple[float, ...]:
     return (number, opened, 0.0, 0.0, 1.0)
 
 
+def _read_hazard(env: Any, things: Things, view: View) -> tuple[float, ...]:
+    return (view.ahead in things.lava, (view.x, view.y) in things.lava)
+
+
 def _read_lava(env: Any, things: Things, view: View) -> tuple[float, ...]:
     gap_x, gap_y, axis = things.gap
-    here = (view.x, view.y)
     return (
-        view.ahead in things.lava,
-        here in things.lava,
+        *_read_hazard(env, things, view),
         abs(view.x - gap_x) + abs(view.y - gap_y),
-        here[axis] > (gap_x, gap_y)[axis],
+        (view.x, view.y)[axis] > (gap_x, gap_y)[axis],
     )
+
+
+def _read_obstacles(env: Any, things: Things, view: View) -> tuple[float, ...]:
+    thing = env.grid.get(*view.ahead)
+    return (thing is not None and thing.type == "ball",)
+
+
+def _read_ends(env: Any, things: Things, view: View) -> tuple[float, ...]:
+    """Of the two ends of a memory's corridor, where one is right."""
+    x, y = (int(place) for place in env.success_pos)
+    distance = abs(view.x - x) + abs(view.y - y)
+    wrong = tuple(int(place) for place in env.failure_pos)
+    return (distance, distance == 0, (view.x, view.y) == wrong)
+
+
+def _read_aim(env: Any, things: Things, view: View) -> tuple[float, ...]:
+    x, y = (int(place) for place in env.target_pos)
+    return (abs(view.x - x) + abs(view.y - y), view.ahead == (x, y))
+
+
+def _read_object(env: Any, things: Things, view: View) -> tuple[float, ...]:
+    return _read_box(env, things, view)[:3]
+
+
+def _read_wanted(env: Any, things: Things, view: View) -> tuple[float, ...]:
+    """The nearest thing that looks like the one to fetch; there may be two."""
+    look = (env.targetType, env.targetColor)
+    held = env.carrying
+    if held is not None and (held.type, held.color) == look:
+        return (0.0, 0.0, 1.0)
+    nearest, ahead = env.grid.width + env.grid.height, False
+    for index, thing in enumerate(env.grid.grid):
+        if thing is not None and (thing.type, thing.color) == look:
+            y, x = divmod(index, env.grid.width)
+            nearest = min(nearest, abs(view.x - x) + abs(view.y - y))
+            ahead = ahead or view.ahead == (x, y)
+    return (nearest, ahead, 0.0)
+
+
+def _read_two_doors(env: Any, things: Things, view: View) -> tuple[float, ...]:
+    row: list[float] = []
+    for wanted in (env.red_door, env.blue_door):
+        x, y = next((x, y) for thing, x, y in things.doors if thing is wanted)
+        away = abs(view.x - x) + abs(view.y - y)
+        row += (away, view.ahead == (x, y), wanted.is_open)
+    return tuple(row)
 
 
 READERS: Mapping[str, Read] = {
@@ -212,7 +265,16 @@ READERS: Mapping[str, Read] = {
     "doors": _read_doors,
     "rooms": _read_rooms,
     "lava": _read_lava,
+    "hazard": _read_hazard,
+    "obstacles": _read_obstacles,
+    "lock": _read_lock,
+    "ends": _read_ends,
+    "aim": _read_aim,
+    "object": _read_object,
+    "wanted": _read_wanted,
+    "two doors": _read_two_doors,
 }
+"""Blocks of features, and who reads them; ``minigrid_blocks`` says what they mean."""
 
 
 def read_blocks(
@@ -228,93 +290,3 @@ def read_blocks(
     for read in readers:
         row.extend(read(env, things, view))
     return np.array(row, dtype=np.float32)
-
-
-Better = Literal["higher", "lower"] | None
-
-_Row = tuple[str, str, str, Better]
-
-_TARGET: tuple[_Row, ...] = (
-    ("distance_to_target", "distance", "{block}; 0 while the agent carries it", None),
-    ("target_ahead", "flag", "the {block} lies in the cell that the agent faces", None),
-    ("carrying_target", "flag", "the agent carries the {block}", "higher"),
-)
-
-_TABLE: Mapping[str, tuple[_Row, ...]] = {
-    "agent": (
-        ("agent_x", "column", "column, from the left", None),
-        ("agent_y", "row", "row, from the top", None),
-        ("facing", "direction", "unit vector that the agent faces: right, down", None),
-    ),
-    "goal": (
-        ("distance_to_goal", "distance", "green goal", None),
-        ("at_goal", "flag", "the agent stands on the goal", "higher"),
-    ),
-    "key": (
-        ("distance_to_key", "distance", "key; 0 while the agent carries it", None),
-        ("key_ahead", "flag", "the key lies in the cell that the agent faces", None),
-        ("carrying_key", "flag", "the agent carries the key", "higher"),
-    ),
-    "door": (
-        ("distance_to_door", "distance", "locked door", None),
-        ("door_ahead", "flag", "the agent faces the locked door", None),
-        ("door_unlocked", "flag", "the door was unlocked with the key", "higher"),
-        ("door_open", "flag", "the locked door stands open", "higher"),
-        ("beyond_door", "flag", "the agent is in the room behind that door", "higher"),
-    ),
-    "ball": _TARGET,
-    "box": (
-        *_TARGET,
-        (
-            "target_destroyed",
-            "flag",
-            "the box was toggled, so the task is lost",
-            "lower",
-        ),
-    ),
-    "doors": (("doors_open", "doors", "doors that stand open", "higher"),),
-    "rooms": (
-        ("room", "rooms", "room of the agent, counted along the way", "higher"),
-        ("doors_open", "doors", "doors that stand open", "higher"),
-        ("distance_to_door", "distance", "next closed door; 0 when all are open", None),
-        ("door_ahead", "flag", "the agent faces the next closed door", None),
-        ("all_doors_open", "flag", "every door stands open", "higher"),
-    ),
-    "lava": (
-        ("lava_ahead", "flag", "the cell that the agent faces is deadly lava", None),
-        ("on_lava", "flag", "the agent stepped into lava and is lost", "lower"),
-        ("distance_to_gap", "distance", "gap in the lava", None),
-        ("beyond_lava", "flag", "the agent has passed the river of lava", "higher"),
-    ),
-}
-"""Features of every block: name, sort, meaning, which way is better."""
-
-
-def describe(block: str, width: int, height: int, doors: int) -> list[Feature]:
-    """The features of one block in a level of ``width`` by ``height`` cells.
-
-    Args:
-        block: a key of ``READERS``.
-        width: columns of the grid, walls included.
-        height: rows of the grid, walls included.
-        doors: largest number of doors in the level.
-    """
-    inner = {"column": width - 2, "row": height - 2}
-    features = []
-    for name, sort, text, better in _TABLE[block]:
-        meaning = text.format(block=block)
-        made: dict[str, Any]
-        if sort == "flag":
-            made = {"kind": "flag", "low": 0.0, "high": 1.0}
-        elif sort == "direction":
-            made = {"shape": (2,), "low": -1.0, "high": 1.0}
-        elif sort == "distance":
-            meaning = f"Manhattan distance to the {meaning}"
-            made = {"unit": "cells", "low": 0.0, "high": width + height - 6.0}
-            better = "lower"
-        elif sort in inner:
-            made = {"unit": "cells", "low": 1.0, "high": float(inner[sort])}
-        else:
-            made = {"unit": sort, "low": 0.0, "high": float(doors)}
-        features.append(Feature(name, meaning, better=better, **made))
-    return features

@@ -14,7 +14,7 @@ from typing import Any
 import gymnasium as gym
 
 from guerdon.envs import box2d, classic, minigrid, mujoco
-from guerdon.envs.task import Task, TaskEnv, part_of_task
+from guerdon.envs.task import Task, part_of_task
 
 TASKS: Mapping[str, Task] = MappingProxyType(
     {
@@ -71,8 +71,8 @@ def load_task(name: str | Task) -> Task:
     raise UnknownTask(f"unknown task {name!r}{_nearest(plain)}")
 
 
-def make(name: str | Task, **kwargs: Any) -> TaskEnv:
-    """One environment of a task; keywords go to the raw environment.
+def make(name: str | Task, **kwargs: Any) -> gym.Env[Any, Any]:
+    """One environment of a task; keywords are those of ``Task.make``.
 
     >>> env = make("guerdon/CartPole-v1")
     >>> env.task.action.names

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -16,7 +16,15 @@ from guerdon.checks import integer
 from guerdon.envs.arrays import ArrayEnv
 from guerdon.types import ActionSpec, Episode, Feature, Features, Layout
 
-__all__ = ["Feature", "Part", "ReferenceReward", "Task", "TaskEnv", "part_of_task"]
+__all__ = [
+    "Engine",
+    "Feature",
+    "Part",
+    "ReferenceReward",
+    "Task",
+    "TaskEnv",
+    "part_of_task",
+]
 
 Reader = Callable[[gym.Env[Any, Any], Any, Mapping[str, Any]], np.ndarray]
 """``(unwrapped env, observation, info) -> (W,) float32`` feature row."""
@@ -62,6 +70,41 @@ class ReferenceReward:
         _expect("reward origin", self.origin, str, "a text")
 
 
+class Engine(Protocol):
+    """Plays one task without its raw environment, many episodes at once."""
+
+    @property
+    def name(self) -> str:
+        """What ``engine=`` calls it."""
+        ...
+
+    def plays(self, task: Task) -> bool:
+        """Whether it has the features and the true score of this task built in."""
+        ...
+
+    def installed(self) -> bool:
+        """Whether all that it needs is there."""
+        ...
+
+    def __call__(self, lanes: int) -> ArrayEnv:
+        """So many environments as arrays."""
+        ...
+
+    def make(self, **kwargs: Any) -> gym.Env[Any, Any]:
+        """One environment, whose infos are those of a ``TaskEnv``.
+
+        Raises:
+            guerdon.extras.MissingExtra: when what it needs is not installed.
+        """
+        ...
+
+    def make_vec(
+        self, num_envs: int, **kwargs: Any
+    ) -> gym.vector.VectorEnv[Any, Any, Any]:
+        """Many of them; raises as ``make`` does."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """An environment with a true score.
@@ -82,6 +125,9 @@ class Task:
         budget: training steps at which the task is usually reported.
         family: ``minigrid``, ``classic``, ``box2d``, ``mujoco`` or ``custom``.
         source: where the environment comes from.
+        extra: name of the optional extra that the raw environment needs.
+        engine: plays the task in batches. A copy of a task with other features or
+            another score has none, whatever is given here.
 
     Raises:
         TypeError: for a part of another type.
@@ -102,9 +148,7 @@ class Task:
     family: str = "custom"
     source: str = ""
     extra: str | None = field(default=None)
-    """Name of the optional extra that the environment needs."""
-    engine: Callable[[int], ArrayEnv] | None = None
-    """Makes so many environments at once where there is a batched engine."""
+    engine: Engine | None = None
 
     def __post_init__(self) -> None:
         _expect("task id", self.id, str, "a text")
@@ -115,42 +159,97 @@ class Task:
             _expect(f"{whose}: {name}", getattr(self, name), kind, words)
         for name in ("horizon", "budget"):
             integer(f"{whose}: {name}", getattr(self, name), least=1)
+        if self.engine is not None and not self.engine.plays(self):
+            object.__setattr__(self, "engine", None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Task:
         """Itself: a task never changes, and some of its parts cannot be copied."""
         return self
 
-    def make(self, **kwargs: Any) -> TaskEnv:
-        """One environment of this task; keywords go to the raw environment."""
+    def fast(self, engine: str | None = None) -> Engine | None:
+        """The batched engine to make environments with; None for the raw environment.
+
+        Args:
+            engine: its name, or the task's family for the raw environment. None: the
+                engine where there is one and it is installed.
+
+        Raises:
+            ValueError: for the name of no engine of this task.
+        """
+        own = self.engine
+        if engine is None:
+            return own if own is not None and own.installed() else None
+        if engine == self.family:
+            return None
+        if own is not None and engine == own.name:
+            return own
+        names = [repr(self.family), *([] if own is None else [repr(own.name)])]
+        raise ValueError(
+            f"task {self.id}: engine: expected {' or '.join(names)}, got {engine!r}"
+        )
+
+    def make(self, *, engine: str | None = None, **kwargs: Any) -> gym.Env[Any, Any]:
+        """One environment of this task.
+
+        Args:
+            engine: ``"grid"`` for the batched engine, which MiniGrid's levels have, or
+                the task's family for the raw environment. None takes the engine where
+                it is installed.
+            kwargs: for that environment, such as ``render_mode``.
+
+        Returns:
+            A ``TaskEnv``, or an environment of the engine with the same infos.
+
+        Raises:
+            ValueError: for the name of no engine of this task.
+            guerdon.extras.MissingExtra: names the extra that is not installed.
+        """
+        fast = self.fast(engine)
         with part_of_task(f"task {self.id}: making its environment failed"):
-            return TaskEnv(self.make_base(**kwargs), self)
+            if fast is None:
+                return TaskEnv(self.make_base(**kwargs), self)
+            made = fast.make(**kwargs)
+            _name(made, self)
+            return made
 
     def make_vec(
         self,
         num_envs: int,
         *,
+        engine: str | None = None,
         vector_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
-    ) -> gym.vector.SyncVectorEnv:
+    ) -> gym.vector.VectorEnv[Any, Any, Any]:
         """Several environments of this task in one process.
 
         Args:
             num_envs: how many.
-            vector_kwargs: for ``gymnasium.vector.SyncVectorEnv``, such as
-                ``autoreset_mode``.
-            kwargs: for the raw environments.
+            engine: as in ``make``.
+            vector_kwargs: for the vector environment, such as ``autoreset_mode``: the
+                engine's ``GridVectorEnv``, or ``gymnasium.vector.SyncVectorEnv``.
+            kwargs: for the environments.
 
         Raises:
-            ValueError: when ``num_envs`` is less than 1.
+            ValueError: when ``num_envs`` is less than 1; else as ``make``.
         """
         if num_envs < 1:
             raise ValueError(f"num_envs: expected at least 1, got {num_envs}")
-        makers = [lambda: self.make(**kwargs)] * num_envs
+        fast = self.fast(engine)
+        if fast is not None:
+            made = fast.make_vec(num_envs, **(vector_kwargs or {}), **kwargs)
+            _name(made, self)
+            return made
+        makers = [lambda: self.make(engine=self.family, **kwargs)] * num_envs
         return gym.vector.SyncVectorEnv(makers, **(vector_kwargs or {}))
 
     def view(self, info: Mapping[str, Any]) -> Features:
         """Named features of an ``info`` that the task's environment returned."""
         return Features(self.layout, info["features"])
+
+
+def _name(env: Any, task: Task) -> None:
+    """Let an environment of an engine say of which task it is."""
+    env.task, env.spec = task, gym.registry.get(task.id)
 
 
 _KINDS: tuple[tuple[str, Any, str], ...] = (

@@ -34,6 +34,7 @@ CHARTS: dict[str, tuple[Callable[[RunData], bool], Painter]] = {
     "term_shares": (figures.has_shares, figures.term_shares),
     "learning_curves": (figures.has_curves, figures.learning_curves),
     "true_against_designed": (figures.has_scatter, figures.true_against_designed),
+    "time": (figures.has_profile, figures.profile),
 }
 _EPISODE_FILES = {"winner.gif": b"GIF8", "winner.png": b"\x89PNG"}
 
@@ -127,6 +128,7 @@ def _page(data: RunData, charts: _Charts, folder: Path) -> str:
         ("failures", "What failed", sections.failures),
         ("genealogy", "Where it comes from", sections.genealogy),
         ("cost", "Cost", sections.cost),
+        ("time", "Where the time went", sections.times),
         ("again", "Do it again", sections.again),
         ("everybody", "All candidates", sections.everybody),
     ]
@@ -230,6 +232,7 @@ def report_json(data: RunData) -> dict[str, Any]:
             for distance, found in data.genealogy
         ],
         "cost": spent,
+        "profile": data.profile.as_json(),
         "command": data.command,
         "config": data.public_config,
         "versions": data.versions,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from guerdon.report import measure
 from guerdon.report.candidate import REFERENCES
 from guerdon.report.data import RunData
-from guerdon.report.text import percent
+from guerdon.report.text import duration, percent
 
 ONE_SEED = "one seed, no interval"
 
@@ -105,3 +105,24 @@ def all_candidates(data: RunData) -> str:
     if max(seeds, default=0) < 2:
         return "One seed each."
     return "Mean over seeds, with the lowest and the highest seed."
+
+
+def times(data: RunData) -> str:
+    """Whose time it is, and what the numbers leave out."""
+    found = data.profile
+    words = (
+        "All time of all workers, busy or not: two workers have twice the time on the "
+        "clock."
+    )
+    if found.model_calls:
+        words += (
+            f" Answers of the model took {duration(found.model_calls)}; only while a "
+            "worker had nothing to train was that waiting."
+        )
+    if found.parts["training"]:
+        words += " Stable-Baselines3's trainings are measured as a whole."
+    if data.config.get("trust", "language") != "language":
+        words += " Rewards in full Python tell themselves how long they were trained."
+    if found.parts["waiting"] is None:
+        words += " How long workers waited has not been noted yet."
+    return words

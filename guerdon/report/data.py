@@ -30,6 +30,7 @@ from guerdon.report.candidate import (
     finalists,
 )
 from guerdon.report.measure import as_estimate, as_number, dig, over_seeds
+from guerdon.report.profile import profile_of
 from guerdon.types import Estimate
 
 _SUMMARY_KEYS = {"sparse": "sparse", "human": "human", "best-of-n": "best_of_n"}
@@ -123,6 +124,7 @@ class RunData:
             self.trainings = furthest(self._legs)
             self.rounds: list[RoundRecord] = journal.rounds()
             self.totals = journal.totals()
+            events = journal.events()
             records = journal.candidates()
         self.folder = folder
         self.finished = isinstance(summary, Mapping)
@@ -132,6 +134,7 @@ class RunData:
             versions if isinstance(versions, Mapping) else {}
         )
         self.written = time.time()
+        self.profile = profile_of(self._legs, events, self.totals.seconds)
         self._by_id = {record.id: self._candidate(record) for record in records}
 
     def _candidate(self, record: CandidateRecord) -> Candidate:

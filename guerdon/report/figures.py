@@ -276,6 +276,58 @@ def _overlap(
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
+# Where the time went ----------------------------------------------------------------
+
+
+def has_profile(data: RunData) -> bool:
+    """Whether any part of the run's time was measured."""
+    return data.profile.total > 0
+
+
+def profile(axes: Axes, data: RunData, look: Look) -> None:
+    """All time of the workers as one bar; what was waiting is empty or hatched."""
+    parts, total = data.profile.known, data.profile.total
+    columns = 2 if look.narrow else 4
+    axes.figure.set_size_inches(  # type: ignore[union-attr]
+        look.width, 1.5 + 0.25 * math.ceil(len(parts) / columns)
+    )
+    left = 0.0
+    for name, seconds in parts.items():
+        width = 100 * seconds / total
+        short, colour, hatch = _TIMES[name]
+        axes.barh(
+            0,
+            width,
+            left=left,
+            height=1.0,
+            color=look.page if colour is None else look.stack[colour],
+            edgecolor=look.soft if colour is None else look.page,
+            hatch=hatch,
+            linewidth=0.8,
+            label=short,
+        )
+        left += width
+    axes.set_xlim(0, 100)
+    axes.set_yticks([])
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("Share of the workers' time (%)")
+    _legend(axes, look)
+
+
+_TIMES: dict[str, tuple[str, int | None, str]] = {
+    "acting": ("acting", 0, ""),
+    "environment": ("environments", 2, ""),
+    "rewards": ("rewards", 1, ""),
+    "update": ("update", 3, ""),
+    "training": ("training", 4, ""),
+    "evaluation": ("evaluation", 5, ""),
+    "other": ("other work", 6, ""),
+    "model": ("wait for model", None, "////"),
+    "waiting": ("other waiting", None, ""),
+}
+"""By part: its short name, its colour and its hatching."""
+
+
 # Shared -----------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from guerdon.report import captions
 from guerdon.report.candidate import Candidate
 from guerdon.report.data import HoldoutRow, Maker, RunData
 from guerdon.report.html import cell, details, facts, ident, nothing, row, table
+from guerdon.report.profile import PARTS
 from guerdon.report.text import (
     NAME_CAP,
     NOT_MEASURED,
@@ -21,6 +22,7 @@ from guerdon.report.text import (
     interval,
     missing,
     number,
+    share,
 )
 
 Chart = Callable[[str, str, str], str]
@@ -251,7 +253,7 @@ def cost(data: RunData, chart: Chart) -> str:
         "Language model": data.llm or NOT_MEASURED,
         "Calls": f"{spent.calls.calls_ok} answered, {spent.calls.calls_failed} failed"
         + (f", {refused} not made" if (refused := spent.calls.calls_refused) else ""),
-        "Time waiting for the model": duration(spent.calls.seconds if asked else None),
+        "Time of the model's answers": duration(spent.calls.seconds if asked else None),
         "Prompt tokens": _count(spent.prompt_tokens),
         "Answer tokens": _count(spent.completion_tokens),
         "Money": money,
@@ -261,12 +263,39 @@ def cost(data: RunData, chart: Chart) -> str:
         "Time on the clock": duration(spent.wall_seconds),
     }
     if asked == 0:
-        rows["Time waiting for the model"] = "none: no model was called"
+        rows["Time of the model's answers"] = "none: no model was called"
     return facts(rows)
 
 
 def _count(value: float | None) -> str:
     return NOT_MEASURED if value is None else f"{value:,.0f}"
+
+
+# Where the time went ----------------------------------------------------------------
+
+
+def times(data: RunData, chart: Chart) -> str:
+    """What the workers did with their time."""
+    found = data.profile
+    if not found.total:
+        return nothing("No part of the time has been measured.")
+    rows = [
+        row(
+            f'<th scope="row">{escape(PARTS[name])}</th>',
+            cell(duration(seconds)),
+            cell(share(seconds, found.total)),
+        )
+        for name, seconds in found.known.items()
+    ]
+    return (
+        table(("Part", "Time of all workers", "Share"), rows)
+        + f'<p class="note">{escape(captions.times(data))}</p>'
+        + chart(
+            "time",
+            "Shares of the workers' time",
+            "Everything that the workers did, and what they waited for.",
+        )
+    )
 
 
 # Again ------------------------------------------------------------------------------

@@ -79,6 +79,17 @@ def percent(value: float | None) -> str:
     return f"{100 * value:.0f} %"
 
 
+def share(part: float, whole: float) -> str:
+    """A part of a whole as a percentage; a small one is never nothing.
+
+    >>> share(1.0, 4.0), share(1.0, 400.0), share(0.0, 4.0)
+    ('25 %', '< 1 %', '0 %')
+    """
+    if 0.0 < part < 0.01 * whole:
+        return "< 1 %"
+    return percent(part / whole)
+
+
 def interval(estimate: Estimate | None, as_percent: bool = False) -> str:
     """A number with its interval, for a sentence.
 

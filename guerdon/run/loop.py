@@ -35,6 +35,7 @@ from guerdon.reward_design.search import (
 )
 from guerdon.reward_design.search.candidate import MODEL_OPERATORS
 from guerdon.reward_design.search.reflect import statistics, term_shares
+from guerdon.run.clock import Clock, TimedChat
 from guerdon.run.config import (
     BANK,
     HOLDOUT_EVALUATION_SEED,
@@ -68,7 +69,7 @@ class Loop:
         pool: trains.
         chat: the language model behind the journal, or None.
         observe: told what happens.
-        parts: populations that train side by side.
+        parts: trainings and populations that run side by side.
     """
 
     def __init__(
@@ -83,7 +84,9 @@ class Loop:
     ) -> None:
         self.config, self.task, self.journal = config, task, journal
         self.parts = parts
-        self.chat, self.observe = chat, observe
+        self.clock = Clock(parts)
+        self.chat = chat and TimedChat(chat, self.clock)
+        self.observe = observe
         self.search = Search(config.search(), model=chat is not None)
         self.trainings = Trainings(
             task.id,
@@ -91,6 +94,7 @@ class Loop:
             pool,
             observe,
             lambda: self._holdout_job("sparse", HOLDOUT_SEED),
+            self.clock,
         )
         self._noted = {(e.kind, canonical(e.data)) for e in journal.events()}
         # What a resumed run let in beat by beat, so that it goes the same way again.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -216,14 +215,14 @@ def _noted(journal: Journal, observe: Observer) -> Note:
 
 def _go(loop: Loop, journal: Journal) -> None:
     """Run the loop; what has finished is journaled even when it is interrupted."""
-    started = time.time()
     journal.add_event("started")
 
     def stop() -> None:
         try:
             loop.trainings.collect(wait=False)
         finally:
-            journal.add_event("stopped", {"wall_seconds": time.time() - started})
+            wall, seconds = loop.clock.read()
+            journal.add_event("stopped", {"wall_seconds": wall, "seconds": seconds})
 
     try:
         loop.go()

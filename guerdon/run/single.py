@@ -22,6 +22,7 @@ from guerdon.faults import (
     make_folder,
     whole_file,
 )
+from guerdon.report.profile import training_profile
 from guerdon.run.config import Resources
 from guerdon.run.trust import require_enforced
 from guerdon.types import Failure
@@ -91,8 +92,9 @@ def train_one(
         progress: told the finished share.
 
     Returns:
-        ``fitness`` and ``success`` as estimates over the evaluation's episodes and
-        ``steps`` as they were trained, or ``failure``.
+        ``fitness`` and ``success`` as estimates over the evaluation's episodes,
+        ``steps`` as they were trained and ``profile``, where the time went; or
+        ``failure``.
 
     Raises:
         ValueError: for an unknown task, a number out of bounds or a wrong algorithm,
@@ -130,6 +132,9 @@ def train_one(
         "proxy": outcome.proxy,
         "steps": outcome.steps,
         "seconds": round(outcome.wall_seconds, 2),
+        "profile": training_profile(
+            outcome.seconds, outcome.wall_seconds, outcome.train_seconds
+        ).as_json(),
         "weights": None if out is None else str(out / (outcome.weights or "")),
     }
     if out is not None:

@@ -10,6 +10,7 @@ from guerdon.agents.pool import Pool
 from guerdon.agents.training import Leg, Outcome, TrainingJob, Trouble
 from guerdon.faults import AGAIN
 from guerdon.journal import Journal, Purpose, TrainingRecord, furthest
+from guerdon.run.clock import Clock
 from guerdon.run.config import TRAININGS, Observer
 from guerdon.run.crashes import ALIKE, NothingTrains, crashed, way
 from guerdon.types import Failure
@@ -27,6 +28,7 @@ class Trainings:
         pool: trains.
         observe: told what happens.
         baseline: makes the first training of the holdout with the sparse reward.
+        clock: told how many places have work.
     """
 
     def __init__(
@@ -36,10 +38,13 @@ class Trainings:
         pool: Pool,
         observe: Observer,
         baseline: Callable[[], TrainingJob],
+        clock: Clock,
     ) -> None:
         self.task, self.journal, self.pool, self.observe = task, journal, pool, observe
-        self._baseline = baseline
+        self._baseline, self._clock = baseline, clock
         self.open: dict[str, tuple[str, Purpose, TrainingJob]] = {}
+        # Keys of the trainings under way, those that share a worker together.
+        self._places: list[set[str]] = []
         # Crashes from before anything has worked: whose fault they are is not known.
         self._held: list[TrainingRecord] = []
         self._works = any(not crashed(t) for t in journal.trainings())
@@ -70,6 +75,7 @@ class Trainings:
         if self._due(candidate, purpose, job):
             alone = Leg((job,)) if job.trainer == "population" else job
             self.pool.submit(alone, first=first)
+            self._taken((job,))
 
     def start_together(
         self,
@@ -90,7 +96,21 @@ class Trainings:
         jobs = [job for name, job in entries if self._due(name, purpose, job)]
         size = max(1, -(-len(jobs) // parts))
         for i in range(0, len(jobs), size):
-            self.pool.submit(Leg(tuple(jobs[i : i + size]), start))
+            leg = Leg(tuple(jobs[i : i + size]), start)
+            self.pool.submit(leg)
+            self._taken(leg.jobs)
+
+    def _taken(self, jobs: Sequence[TrainingJob]) -> None:
+        """These jobs share a place for trainings from now on."""
+        self._places.append({job.key for job in jobs})
+        self._clock.trainings(len(self._places))
+
+    def _left(self, job: TrainingJob) -> None:
+        """A job is over; the last one of a place leaves it free."""
+        for keys in self._places:
+            keys.discard(job.key)
+        self._places = [keys for keys in self._places if keys]
+        self._clock.trainings(len(self._places))
 
     def _due(self, candidate: str, purpose: Purpose, job: TrainingJob) -> bool:
         """Whether a training has to be done; it counts as under way from here on."""
@@ -114,6 +134,7 @@ class Trainings:
             trouble: Trouble | None = None
             for job, outcome in self.pool.poll(0.5 if wait else 0.0):
                 outcome = self._struck(job, outcome)
+                self._left(job)
                 if isinstance(outcome, Trouble):
                     del self.open[job.key]
                     trouble = trouble or outcome

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from guerdon.agents.answers import answer_of
 from guerdon.agents.sb3 import train
 from guerdon.agents.training import TrainingJob, TrainingResult, outcome_to_json
-from guerdon.agents.workers import _answer
 from guerdon.run import train_one
 from guerdon.types import Failure
 from tests.adversarial.artifacts import CARTPOLE
@@ -60,21 +60,21 @@ FORGED: dict[str, Callable[[dict[str, Any]], Any]] = {
 def test_a_forged_result_is_a_failure_of_its_candidate(
     honest: dict[str, Any], name: str
 ) -> None:
-    assert isinstance(_answer(json.dumps(honest).encode(), JOB), TrainingResult)
-    found = _answer(json.dumps(FORGED[name](honest)).encode(), JOB)
+    assert isinstance(answer_of(json.dumps(honest).encode(), JOB), TrainingResult)
+    found = answer_of(json.dumps(FORGED[name](honest)).encode(), JOB)
     assert isinstance(found, Failure)
     assert found.kind in ("crashed", "non_finite")
 
 
 def test_a_failure_is_kept_without_what_a_terminal_obeys() -> None:
     failure = Failure("crashed", "a\x1b]0;owned\x07\u202eb\nc")
-    found = _answer(outcome_to_json(failure).encode(), JOB)
+    found = answer_of(outcome_to_json(failure).encode(), JOB)
     assert found == Failure("crashed", "a\\u001b]0;owned\\u0007\\u202eb\nc")
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"{", b"null", b"R" * 99, b"1e999"])
 def test_an_answer_that_is_no_json_is_a_failure_of_its_candidate(text: bytes) -> None:
-    assert isinstance(_answer(text, JOB), Failure)
+    assert isinstance(answer_of(text, JOB), Failure)
 
 
 def test_a_result_of_somebody_is_replaced_and_never_believed(tmp_path: Path) -> None:

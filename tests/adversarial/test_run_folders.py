@@ -175,6 +175,20 @@ def test_a_value_of_any_kind_in_any_column_is_refused_or_shown(
             require_harmless_report(folder)
 
 
+@pytest.mark.parametrize("name", ["/etc/passwd", "../../etc/passwd", "a\\\\..\\\\b"])
+@pytest.mark.parametrize("column", ["artifact", "result"])
+def test_a_journal_that_names_files_elsewhere_is_refused_with_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], column: str, name: str
+) -> None:
+    asked = RunConfig(task="guerdon/CartPole-v1", llm="sampler")
+    folder = write_run(tmp_path / "run", **asdict(asked.whole(load_task(asked.task))))
+    value = json.dumps({"fitness": 1.0, "episodes": name})
+    put(folder, "trainings", column, name if column == "artifact" else value)
+    assert main(["report", str(folder)]) == 2
+    assert "expected a path that stays inside its folder" in capsys.readouterr().err
+    assert not (folder / "report.html").exists()
+
+
 def test_a_finished_run_is_shown_without_a_letter_that_a_terminal_obeys(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

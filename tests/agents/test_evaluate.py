@@ -9,7 +9,7 @@ import pytest
 from countdown_task import HORIZON, TASK, first_number
 
 from guerdon.agents import evaluate as module
-from guerdon.agents.environments import NonFinite
+from guerdon.agents.environments import EnvSlots, LaneSlots, NonFinite, make_slots
 from guerdon.agents.evaluate import evaluate, load_episodes, save_episodes
 from guerdon.envs.table import TASKS
 
@@ -49,6 +49,49 @@ def test_every_episode_counts_once_however_many_play_together(
     assert result.fitness == tuple(-float(n) for n in lengths)
     assert result.success == (True,) * 10
     assert result.steps == sum(lengths)
+
+
+class Dice:
+    """Throws a die for every environment, and keeps what it saw."""
+
+    def __init__(self) -> None:
+        self.seen: list[np.ndarray] = []
+
+    def predict(
+        self, observations: np.ndarray, *, deterministic: bool, rng: np.random.Generator
+    ) -> np.ndarray:
+        self.seen.append(observations.copy())
+        return rng.choice([0, 1, 2, 2, 2], size=len(observations))
+
+
+def test_lanes_of_an_engine_play_what_single_environments_play(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task = TASKS["guerdon/LavaGapS5-v0"]
+    assert type(make_slots(task, 2)) is LaneSlots
+    assert type(make_slots(TASKS["guerdon/CartPole-v1"], 2)) is EnvSlots
+    monkeypatch.setattr(module, "SLOTS", 3)
+    found, dice = [], []
+    for slots in (LaneSlots, EnvSlots):
+        monkeypatch.setattr(module, "make_slots", slots)
+        dice.append(Dice())
+        found.append(evaluate(task, dice[-1], episodes=25, seed=4, record=5))
+    ours, theirs = found
+    assert ours.fitness == theirs.fitness
+    assert ours.success == theirs.success
+    assert ours.length == theirs.length
+    assert len(set(ours.fitness)) > 2
+    for a, b in zip(ours.episodes, theirs.episodes, strict=True):
+        np.testing.assert_array_equal(a.features, b.features)
+        np.testing.assert_array_equal(a.reward, b.reward)
+        np.testing.assert_array_equal(a.action, b.action)
+        assert (a.terminated, a.truncated, a.info) == (
+            b.terminated,
+            b.truncated,
+            b.info,
+        )
+    for one, other in zip(dice[0].seen, dice[1].seen, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_finished_episodes_leave_the_batch() -> None:

@@ -26,7 +26,13 @@ from guerdon.agents.training import (
     TrainingResult,
     outcome_from_json,
 )
-from guerdon.agents.vector import NonFinite, TaskVecEnv, finite_program
+from guerdon.agents.vector import (
+    EngineVecEnv,
+    NonFinite,
+    TaskVecEnv,
+    finite_program,
+    make_vec_env,
+)
 from guerdon.envs.table import TASKS, load_task
 from guerdon.envs.task import Task
 from guerdon.reward_design.program import Designed, RewardProgram
@@ -349,10 +355,17 @@ def test_a_finite_reward_passes_untouched() -> None:
     assert finite_program(program).apply(7, None) == program.apply(7, None)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("task", [CARTPOLE, DOORKEY], ids=lambda task: task.id)
-def test_the_vector_environment_does_what_sb3_s_does(task: Task) -> None:
+@pytest.mark.parametrize(
+    ("task", "kind"),
+    [(CARTPOLE, TaskVecEnv), (DOORKEY, EngineVecEnv), (DOORKEY, TaskVecEnv)],
+)
+def test_the_vector_environment_does_what_sb3_s_does(task: Task, kind: type) -> None:
     recipe = replace(recipe_for(task), n_envs=3)
-    ours = TaskVecEnv(task, recipe)
+    ours = kind(task, recipe)
+    chosen = make_vec_env(task, recipe)
+    assert type(chosen) is (TaskVecEnv if task is CARTPOLE else EngineVecEnv)
+    assert chosen.env_is_wrapped(DummyVecEnv) == [False] * 3
+    chosen.close()
     theirs = DummyVecEnv([lambda: make_env(task) for _ in range(3)])
     ours.seed(4)
     theirs.seed(4)
@@ -369,7 +382,11 @@ def test_the_vector_environment_does_what_sb3_s_does(task: Task) -> None:
             assert set(a) == set(b)
             for key in a:
                 np.testing.assert_array_equal(a[key], b[key])
+                assert type(a[key]) is type(b[key])
+        for a, b in zip(ours.reset_infos, theirs.reset_infos, strict=True):
+            np.testing.assert_array_equal(a["features"], b["features"])
     assert ended > 2
+    np.testing.assert_array_equal(ours.reset(), theirs.reset())
     ours.close()
     theirs.close()
 

@@ -13,7 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from guerdon.envs.minigrid import LEVELS
+from guerdon.envs.table import load_task
 from guerdon.envs.task import Task
+
+ONE_OF_A_KIND = [
+    load_task(f"guerdon/{name}-v0")
+    for name in {level.kind: level.name for level in reversed(LEVELS)}.values()
+]
+"""A small level of every kind."""
 
 LEFT, RIGHT, FORWARD, PICKUP, DROP, TOGGLE = range(6)
 STEPS = [(1, 0), (0, 1), (-1, 0), (0, -1)]
@@ -27,7 +35,7 @@ class Walker:
 
     def __init__(self, task: Task, seed: int) -> None:
         self.task = task
-        self.env = task.make()
+        self.env = task.make(engine=task.family)
         _, self.info = self.env.reset(seed=seed)
         self.raw: Any = self.env.unwrapped
         self.ended = False
@@ -171,7 +179,35 @@ def expected(raw: Any, locked: tuple[int, int] | None) -> dict[str, Any]:
     lava = [(i, j) for i, j, thing in things if thing.type == "lava"]
     found["lava_ahead"] = ahead in lava
     found["on_lava"] = (x, y) in lava
+    for colour in ("red", "blue"):
+        for i, j, thing in things:
+            if thing.type == "door" and thing.color == colour:
+                found[f"distance_to_{colour}_door"] = abs(i - x) + abs(j - y)
+                found[f"{colour}_door_ahead"] = ahead == (i, j)
+                found[f"{colour}_door_open"] = thing.is_open
+    found["obstacle_ahead"] = any(
+        ahead == (i, j) for i, j, thing in things if thing.type == "ball"
+    )
+    if type(raw).__name__ == "MemoryEnv":
+        found |= _ends(things, x, y)
     return found
+
+
+def _ends(things: list[tuple[int, int, Any]], x: int, y: int) -> dict[str, Any]:
+    """Which of two things at the end of a corridor is like the one on the left."""
+    shown, *ends = sorted(
+        ((i, j, thing) for i, j, thing in things if thing.type in ("key", "ball")),
+        key=lambda found: found[0],
+    )
+    middle = shown[1] + 1
+    right, wrong = sorted(ends, key=lambda end: end[2].type != shown[2].type)
+    # One stands beside the thing, on the side of the corridor.
+    places = [(i, j + (1 if j < middle else -1)) for i, j, _ in (right, wrong)]
+    return {
+        "distance_to_goal": abs(places[0][0] - x) + abs(places[0][1] - y),
+        "at_goal": (x, y) == places[0],
+        "at_wrong_end": (x, y) == places[1],
+    }
 
 
 def assert_features(task: Task, row: np.ndarray, oracle: dict[str, Any]) -> int:

@@ -123,9 +123,11 @@ def test_a_job_that_is_cancelled_before_it_starts_ends(jail: Jail) -> None:
 
 def test_ctrl_c_kills_the_job(jail: Jail) -> None:
     timer = threading.Timer(0.3, _thread.interrupt_main)
-    timer.start()
     with pytest.raises(KeyboardInterrupt):
-        run_text(jail, SLEEP)
+        # Once it is under way: a busy machine may take long to come to that.
+        jail.run(
+            "tests.jail.jobs:run_text", SLEEP, QUICK, progress=lambda _: timer.start()
+        )
     timer.join()
     assert children(jail.pid) == []
     assert answer_of(jail, "answer = 1") == "1"

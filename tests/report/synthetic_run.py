@@ -39,6 +39,14 @@ def reward(prev, action, now, params):
         near = 1.0 - now.distance_to_goal / 16.0
     return {"approach": near, "pickup": params.w_key * got_key, "door": 2.0 * opened}
 '''
+SECONDS = {
+    "acting": 10.0,
+    "environment": 4.0,
+    "rewards": 2.0,
+    "update": 20.0,
+    "evaluation": 2.0,
+}
+"""Of each training's 42 seconds; 4 are left over for the rest."""
 HOSTILE = '<script>alert("x")</script></style><img src=x onerror=alert(1)>'
 BROKEN = "def reward(prev, action, now, params):\n    import os\n    return {}\n"
 
@@ -74,6 +82,8 @@ def result(
         "steps": steps,
         "cpu_seconds": 40.0,
         "wall_seconds": 42.0,
+        "train_seconds": 40.0,
+        "seconds": SECONDS,
         "weights": None,
         "episodes": None,
     }
@@ -244,6 +254,10 @@ def write_run(folder: Path, *, finished: bool = True, hostile: bool = False) -> 
                     journal.add_training(training(who, seed, "holdout", score))
             changes = {"task": name, "intent": HOSTILE} if hostile else {}
             journal.set_meta("summary", SUMMARY | changes)
+            # 58 trainings of 42 seconds, on two workers.
+            noted = {"busy": 2600.0, "model": 60.0, "waiting": 40.0}
+            journal.add_event("started")
+            journal.add_event("stopped", {"wall_seconds": 1350.0, "seconds": noted})
     return folder
 
 

@@ -123,6 +123,7 @@ def test_the_page_shows_every_section_in_order(finished_run: Path) -> None:
         "failures",
         "genealogy",
         "cost",
+        "time",
         "again",
         "everybody",
     ]
@@ -158,7 +159,13 @@ def test_the_page_needs_no_network_and_runs_nothing(finished_run: Path) -> None:
 
 def test_charts_are_inline_in_four_looks_and_on_the_disk(finished_run: Path) -> None:
     page = read(finished_run / "report.html")
-    charts = ["holdout", "learning_curves", "term_shares", "true_against_designed"]
+    charts = [
+        "holdout",
+        "learning_curves",
+        "term_shares",
+        "time",
+        "true_against_designed",
+    ]
     assert len(page.images) == len(charts)
     for image in page.images:
         assert image["alt"]
@@ -365,7 +372,7 @@ def test_names_that_are_no_names_do_not_break_a_chart(tmp_path: Path) -> None:
             record.result["curve"]["terms"][name] = [1.0] * 20
             journal.add_training(record)
     page = read(write_report(tmp_path / "run"))
-    assert len(page.images) == 3
+    assert len(page.images) == 4
     assert "x" * 61 not in page.text
     assert "1 back absent not in the journal" in page.text
 
@@ -435,5 +442,6 @@ def test_terms_seen_once_are_no_picture(tmp_path: Path) -> None:
         journal.add_training(record)
     page = read(write_report(tmp_path / "run"))
     assert [image["alt"] for image in page.images] == [
-        "True score over training for all candidates"
+        "True score over training for all candidates",
+        "Shares of the workers' time",
     ]

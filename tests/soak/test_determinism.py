@@ -26,7 +26,7 @@ TIMES = {
 }
 """Columns that hold a time, of every table but ``meta``."""
 
-CLOCKS = {"created", "wall_seconds", "cpu_seconds", "train_seconds", "ts"}
+CLOCKS = {"created", "wall_seconds", "cpu_seconds", "train_seconds", "seconds", "ts"}
 """Names of times inside JSON."""
 
 

@@ -18,6 +18,8 @@ from guerdon.journal import Journal
 from guerdon.llm.client import ModelError
 from guerdon.llm.endpoint import Endpoint
 from guerdon.llm.secret import Secret
+from guerdon.report import build
+from guerdon.report.build import CHARTS
 from guerdon.run import Resources, run_search
 from tests.llm.conftest import Reply, ask
 from tests.soak.faults import (
@@ -53,6 +55,13 @@ def quiet_report(monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "report.html").write_text("quick")
 
     monkeypatch.setattr("guerdon.run.search.write_report", write)
+
+
+@pytest.fixture
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page has its words; its charts take longer than the search."""
+    none = {k: (lambda data: False, paint) for k, (_, paint) in CHARTS.items()}
+    monkeypatch.setattr(build, "CHARTS", none)
 
 
 @pytest.mark.usefixtures("quiet_report")
@@ -148,6 +157,7 @@ def _elsewhere(url: str, uri: str) -> tuple[str, str]:
     return url, "tiny"
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_the_breaker_opens_and_closes_and_the_user_is_told_on_screen_and_in_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -188,6 +198,7 @@ def test_the_breaker_opens_and_closes_and_the_user_is_told_on_screen_and_in_the_
     assert "not made" in page
 
 
+@pytest.mark.usefixtures("no_charts")
 def test_a_model_that_never_answers_is_said_in_the_report(tmp_path: Path) -> None:
     server = FaultyServer(seed=7, failing=1.0, only=("500",))
     config = replace(SMALL, llm=server.uri)

@@ -174,11 +174,12 @@ def test_a_search_in_the_jail_leaves_the_key_in_no_file_log_worker_or_memory(
     tmp_path: Path,
 ) -> None:
     echo = Echo(200, 200, 200, 401, 200)
-    done, spy, _ = run(tmp_path, echo, "--candidates", "8", "--trust", "jail")
+    done, spy, _ = run(tmp_path, echo, "--candidates", "5", "--trust", "jail")
     assert done.returncode == 0, done.stderr[-3000:]
     # It was there: in the server's headers, which the logs show, and in the programs.
     assert "X-Echo" in done.stderr
     assert "plan: Bearer ***" in _texts(tmp_path / "run")
+    assert '"full_python":true' in _texts(tmp_path / "run")
     commands = list(spy.read.values())
     # The server of the workers, workers, the server of the jail, and jailed jobs.
     assert sum("forkserver" in c for c in commands) >= 2

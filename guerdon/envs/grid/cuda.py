@@ -36,7 +36,7 @@ from guerdon.envs.grid.state import (
     State,
 )
 from guerdon.envs.grid.view import view_shape, view_table
-from guerdon.envs.minigrid import ACTION
+from guerdon.envs.minigrid import action_of
 from guerdon.types import ActionSpec
 
 
@@ -102,7 +102,7 @@ class CudaGridEngine:
         width, height = self.level.width, self.level.height
         self.horizon = self.level.horizon
         self.layout = expect.layout_of(self.level, self.blocks)
-        self.action: ActionSpec = ACTION
+        self.action: ActionSpec = action_of(self.level.actions)
         self.observation_space = expect.image_space(view_shape(width, height, size))
         self.params = expect.params_of(self.level, self.blocks, size, MODES[autoreset])
         rows = LIST + self.level.listed + 4 * self.level.rooms

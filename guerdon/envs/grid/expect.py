@@ -55,7 +55,7 @@ from guerdon.envs.grid.state import (
     State,
 )
 from guerdon.envs.grid.view import FULL, SIZES
-from guerdon.envs.minigrid_features import describe
+from guerdon.envs.minigrid_blocks import describe
 from guerdon.types import Array, Layout
 
 
@@ -260,7 +260,8 @@ def _expect_marks(numbers: Array, params: Array, last: int) -> None:
     _expect_in("marks", np.where(marks == NOWHERE, 0, marks), GONE - last, last)
     looked_up = []
     blocks = params[BLOCKS + 1 : BLOCKS + 1 + params[BLOCKS]]
-    if params[RULE] == UNLOCK or NAMES.index("door") in blocks:
+    locks = {NAMES.index("door"), NAMES.index("lock")}
+    if params[RULE] == UNLOCK or locks.intersection(blocks.tolist()):
         looked_up.append(DOOR_CELL)
     if params[RULE] == RED_BLUE:
         looked_up += [AIM_CELL, TRAP_CELL]

@@ -164,6 +164,7 @@ def _mark_rule(numbers: Any, raw: Any, level: Level) -> None:
         numbers[AIM_CELL] = _cell(raw, raw.target_pos)
     elif level.rule == PUT_NEAR:
         numbers[WANTED] = code_of(raw.move_type, raw.moveColor)
+        numbers[TARGET_CELL] = _place(raw, things_of(raw).target)
         numbers[AIM_CELL] = _cell(raw, raw.target_pos)
     elif level.rule == RED_BLUE:
         for mark, door in ((TRAP_CELL, raw.red_door), (AIM_CELL, raw.blue_door)):

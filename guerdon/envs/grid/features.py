@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from guerdon.envs.grid.cells import DOOR_LOCKED, DOOR_OPEN, LAVA
+from guerdon.envs.grid.cells import BALL, BOX, DOOR_LOCKED, DOOR_OPEN, LAVA
 from guerdon.envs.grid.compiled import compiled, inlined
 from guerdon.envs.grid.state import (
     ACROSS,
+    AIM_CELL,
     BLOCKS,
     CARRIED,
+    CARRYING,
     COUNT,
     DIRECTION,
     DOOR_CELL,
@@ -30,13 +32,19 @@ from guerdon.envs.grid.state import (
     ROOM_COUNT,
     ROOM_SIZE,
     TARGET_CELL,
+    TRAP_CELL,
+    WANTED,
     WIDTH,
 )
 
-NAMES = ("agent", "goal", "key", "door", "ball", "box", "doors", "rooms", "lava")
+NAMES = (
+    "agent", "goal", "key", "door", "ball", "box", "doors", "rooms", "lava",
+    "hazard", "obstacles", "lock", "ends", "aim", "object", "wanted", "two doors",
+)  # fmt: skip
 """Blocks in the order of their numbers."""
 
-_AGENT, _GOAL, _KEY, _DOOR, _BALL, _BOX, _DOORS, _ROOMS, _LAVA = range(len(NAMES))
+_AGENT, _GOAL, _KEY, _DOOR, _BALL, _BOX, _DOORS, _ROOMS, _LAVA = range(9)
+_HAZARD, _OBSTACLES, _LOCK, _ENDS, _AIM, _OBJECT, _WANTED, _TWO = range(9, len(NAMES))
 
 
 @inlined
@@ -106,8 +114,52 @@ def write_features(cells: Any, numbers: Any, lane: Any, params: Any, out: Any) -
             at += 1
         elif block == _ROOMS:
             at = _rooms(cells, numbers, position, ahead, params, lane, out, at)
+        elif block == _LAVA:
+            at = _hazard(cells, position, ahead, lane, out, at)
+            at = _gap(numbers, position, params, lane, out, at)
         else:
-            at = _lava(cells, numbers, position, ahead, params, lane, out, at)
+            at = _rarer(cells, numbers, position, ahead, params, block, lane, out, at)
+
+
+@compiled
+def _rarer(
+    cells: Any, numbers: Any, position: Any, ahead: Any, params: Any, block: Any,
+    lane: Any, out: Any, at: Any,
+) -> Any:  # fmt: skip
+    """The blocks that few levels have, out of the way of the others."""
+    if block == _HAZARD:
+        return _hazard(cells, position, ahead, lane, out, at)
+    if block == _OBSTACLES:
+        code = cells[lane, ahead]
+        out[lane, at] = int(code >= BALL) & int(code < BOX)
+        return at + 1
+    if block == _LOCK:
+        return _lock(cells, numbers[DOOR_CELL, lane], position, ahead, params, lane,
+                     out, at)  # fmt: skip
+    if block == _ENDS:
+        distance = _distance(position, numbers[AIM_CELL, lane], params)
+        out[lane, at] = distance
+        out[lane, at + 1] = int(distance == 0)
+        out[lane, at + 2] = int(position == numbers[TRAP_CELL, lane])
+        return at + 3
+    if block == _AIM:
+        aim = numbers[AIM_CELL, lane]
+        out[lane, at] = _distance(position, aim, params)
+        out[lane, at + 1] = int(ahead == aim)
+        return at + 2
+    if block == _OBJECT:
+        mark = numbers[TARGET_CELL, lane]
+        return _thing(mark, position, ahead, params, lane, out, at)
+    if block == _WANTED:
+        return _wanted(cells, numbers, position, ahead, params, lane, out, at)
+    for mark in (TRAP_CELL, AIM_CELL):
+        door = numbers[mark, lane]
+        code = cells[lane, door]
+        out[lane, at] = _distance(position, door, params)
+        out[lane, at + 1] = int(ahead == door)
+        out[lane, at + 2] = int(code >= DOOR_OPEN) & int(code < DOOR_OPEN + 6)
+        at += 3
+    return at
 
 
 @inlined
@@ -153,7 +205,6 @@ def _door(
     out: Any, at: Any,
 ) -> Any:  # fmt: skip
     door = numbers[DOOR_CELL, lane]
-    code = cells[lane, door]
     right, down = across_and_down(door, position, params)
     inside = int(right > 0)
     side = params[ROOM_SIZE] - 1
@@ -161,13 +212,24 @@ def _door(
         y = row_of(door, params)
         top = y // side * side
         inside &= int(y + down > top) & int(y + down < top + side)
-    out[lane, at] = abs(right) + abs(down)
+    at = _lock(cells, door, position, ahead, params, lane, out, at)
+    out[lane, at] = inside
+    return at + 1
+
+
+@inlined
+def _lock(
+    cells: Any, door: Any, position: Any, ahead: Any, params: Any, lane: Any, out: Any,
+    at: Any,
+) -> Any:  # fmt: skip
+    """Distance, ahead, unlocked and open of the locked door."""
+    code = cells[lane, door]
+    out[lane, at] = _distance(position, door, params)
     out[lane, at + 1] = int(ahead == door)
     locked = int(code >= DOOR_LOCKED) & int(code < DOOR_LOCKED + 6)
     out[lane, at + 2] = 1 - locked
     out[lane, at + 3] = int(code >= DOOR_OPEN) & int(code < DOOR_OPEN + 6)
-    out[lane, at + 4] = inside
-    return at + 5
+    return at + 4
 
 
 @inlined
@@ -201,13 +263,34 @@ def _rooms(
 
 
 @inlined
-def _lava(
+def _hazard(cells: Any, position: Any, ahead: Any, lane: Any, out: Any, at: Any) -> Any:
+    out[lane, at] = int(cells[lane, ahead] == LAVA)
+    out[lane, at + 1] = int(cells[lane, position] == LAVA)
+    return at + 2
+
+
+@inlined
+def _gap(numbers: Any, position: Any, params: Any, lane: Any, out: Any, at: Any) -> Any:
+    right, down = across_and_down(numbers[GAP_CELL, lane], position, params)
+    out[lane, at] = abs(right) + abs(down)
+    out[lane, at + 1] = int((right if numbers[ACROSS, lane] == 0 else down) > 0)
+    return at + 2
+
+
+@inlined
+def _wanted(
     cells: Any, numbers: Any, position: Any, ahead: Any, params: Any, lane: Any,
     out: Any, at: Any,
 ) -> Any:  # fmt: skip
-    right, down = across_and_down(numbers[GAP_CELL, lane], position, params)
-    out[lane, at] = int(cells[lane, ahead] == LAVA)
-    out[lane, at + 1] = int(cells[lane, position] == LAVA)
-    out[lane, at + 2] = abs(right) + abs(down)
-    out[lane, at + 3] = int((right if numbers[ACROSS, lane] == 0 else down) > 0)
-    return at + 4
+    """The nearest thing that looks like the one to fetch; there may be two."""
+    wanted = numbers[WANTED, lane]
+    carried = int(numbers[CARRYING, lane] == wanted)
+    nearest = params[WIDTH] + params[HEIGHT]
+    for cell in range(params[WIDTH] * params[HEIGHT]):
+        if cells[lane, cell] == wanted:
+            distance = _distance(position, cell, params)
+            nearest = distance if distance < nearest else nearest
+    out[lane, at] = nearest * (1 - carried)
+    out[lane, at + 1] = int(cells[lane, ahead] == wanted)
+    out[lane, at + 2] = carried
+    return at + 3

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from guerdon.envs.grid.cells import (
     AGENT,
+    BALL,
+    BOX,
     DOOR_LOCKED,
     DOOR_OPEN,
     EMPTY,
@@ -26,6 +28,7 @@ from guerdon.envs.grid.cells import (
 from guerdon.envs.grid.features import NAMES
 from guerdon.envs.grid.state import (
     ACROSS,
+    AIM_CELL,
     BLOCKS,
     CARRIED,
     CARRYING,
@@ -45,7 +48,9 @@ from guerdon.envs.grid.state import (
     ROOM_SIZE,
     TARGET_CELL,
     THROUGH,
+    TRAP_CELL,
     VIEW,
+    WANTED,
     WIDTH,
 )
 from guerdon.envs.grid.view import FULL
@@ -228,17 +233,29 @@ def _is_open(code: Tensor) -> Tensor:
 
 def _door(lanes: Lanes) -> list[Tensor]:
     door, position = lanes.get(DOOR_CELL), lanes.get(POSITION)
-    code = lanes.code(door)
     right, _ = lanes.apart(door, position)
     inside = right > 0
     if lanes.params[ROOM_SIZE] > 0:
         side = lanes.params[ROOM_SIZE] - 1
         (_, y), (_, door_y) = lanes.place(position), lanes.place(door)
         inside &= (y // side == door_y // side) & (y % side != 0)
+    return [*_lock(lanes), inside]
+
+
+def _lock(lanes: Lanes) -> list[Tensor]:
+    door = lanes.get(DOOR_CELL)
+    code = lanes.code(door)
     locked = (code >= DOOR_LOCKED) & (code < DOOR_LOCKED + 6)
-    return [
-        _distance(lanes, door), lanes.ahead() == door, ~locked, _is_open(code), inside,
-    ]  # fmt: skip
+    return [_distance(lanes, door), lanes.ahead() == door, ~locked, _is_open(code)]
+
+
+def _two_doors(lanes: Lanes) -> list[Tensor]:
+    columns = []
+    for mark in (TRAP_CELL, AIM_CELL):
+        door = lanes.get(mark)
+        is_open = _is_open(lanes.code(door))
+        columns += [_distance(lanes, door), lanes.ahead() == door, is_open]
+    return columns
 
 
 def _rooms(lanes: Lanes) -> list[Tensor]:
@@ -262,14 +279,47 @@ def _rooms(lanes: Lanes) -> list[Tensor]:
     return [number, lanes.get(OPENED), distance, ahead, passed]
 
 
+def _hazard(lanes: Lanes) -> list[Tensor]:
+    here = lanes.code(lanes.get(POSITION))
+    return [lanes.code(lanes.ahead()) == LAVA, here == LAVA]
+
+
 def _lava(lanes: Lanes) -> list[Tensor]:
     gap, position = lanes.get(GAP_CELL), lanes.get(POSITION)
     right, down = lanes.apart(gap, position)
     beyond = torch.where(lanes.get(ACROSS) == 0, right, down) > 0
-    return [
-        lanes.code(lanes.ahead()) == LAVA, lanes.code(position) == LAVA,
-        _distance(lanes, gap), beyond,
-    ]  # fmt: skip
+    return [*_hazard(lanes), _distance(lanes, gap), beyond]
+
+
+def _obstacles(lanes: Lanes) -> list[Tensor]:
+    code = lanes.code(lanes.ahead())
+    return [(code >= BALL) & (code < BOX)]
+
+
+def _ends(lanes: Lanes) -> list[Tensor]:
+    distance = _distance(lanes, lanes.get(AIM_CELL))
+    wrong = lanes.get(POSITION) == lanes.get(TRAP_CELL)
+    return [distance, distance == 0, wrong]
+
+
+def _aim(lanes: Lanes) -> list[Tensor]:
+    aim = lanes.get(AIM_CELL)
+    return [_distance(lanes, aim), lanes.ahead() == aim]
+
+
+def _wanted(lanes: Lanes) -> list[Tensor]:
+    wanted = lanes.get(WANTED)
+    carried = lanes.get(CARRYING) == wanted
+    cells = lanes.cells[:, :-1].long()
+    (x, y), (columns, rows) = (
+        lanes.place(lanes.get(POSITION)[:, None]),
+        lanes.place(torch.arange(cells.shape[1])[None]),
+    )
+    far = lanes.params[WIDTH] + lanes.params[HEIGHT]
+    distance = (columns - x).abs() + (rows - y).abs()
+    nearest = torch.where(cells == wanted[:, None], distance, far).amin(1)
+    ahead = lanes.code(lanes.ahead()) == wanted
+    return [torch.where(carried, 0, nearest), ahead, carried]
 
 
 _READERS = {
@@ -282,4 +332,12 @@ _READERS = {
     "doors": lambda lanes: [lanes.get(OPENED)],
     "rooms": _rooms,
     "lava": _lava,
+    "hazard": _hazard,
+    "obstacles": _obstacles,
+    "lock": _lock,
+    "ends": _ends,
+    "aim": _aim,
+    "object": lambda lanes: _thing(lanes, lanes.get(TARGET_CELL)),
+    "wanted": _wanted,
+    "two doors": _two_doors,
 }

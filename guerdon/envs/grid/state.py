@@ -39,7 +39,8 @@ MARKS = 12
 KEY_CELL = 12
 """Cell of the key, or ``CARRIED``."""
 TARGET_CELL = 13
-"""Cell of the thing to pick up, ``CARRIED``, or ``GONE - cell``: destroyed there."""
+"""Cell of the thing to pick up (or to put near another), ``CARRIED``, or ``GONE -
+cell``: destroyed there."""
 GOAL_CELL = 14
 DOOR_CELL = 15
 """The locked door, else the first one (row by row)."""

@@ -22,6 +22,7 @@ from guerdon.envs.grid.engine import GridEngine
 from guerdon.envs.grid.export import minigrid_of, show_lane
 from guerdon.envs.grid.levels.base import Level
 from guerdon.envs.grid.rules import ACTIONS
+from guerdon.envs.task import Task
 
 _MODES: dict[AutoresetMode, Any] = {
     AutoresetMode.SAME_STEP: "same_step",
@@ -80,6 +81,8 @@ class GridEnv(gym.Env[np.ndarray, Any]):
     """
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 10}  # noqa: RUF012
+    task: Task
+    """Of which task it is; set by ``Task.make``."""
 
     def __init__(
         self,
@@ -183,6 +186,9 @@ class GridVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         guerdon.extras.MissingExtra: when numba is not installed.
         ValueError: for what ``GridEngine`` refuses, or an unknown mode.
     """
+
+    task: Task
+    """Of which task they are; set by ``Task.make_vec``."""
 
     def __init__(
         self,
@@ -373,5 +379,8 @@ def _rendering(mode: str | None, given: dict[str, Any]) -> dict[str, Any]:
     known = ("tile_size", "highlight", "agent_pov", "screen_size")
     for name in given:
         if name not in known:
-            raise TypeError(f"{name}: no such keyword; known: {', '.join(known)}")
+            raise TypeError(
+                f"{name}: no such keyword; known: {', '.join(known)}. MiniGrid's own "
+                'keywords are those of engine="minigrid"'
+            )
     return {"render_mode": mode, **given}

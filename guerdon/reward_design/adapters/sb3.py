@@ -55,11 +55,10 @@ class RewardVecEnv(VecEnvWrapper):
     ) -> None:
         super().__init__(venv)
         self._base: VecEnv = venv.unwrapped
+        here = hasattr(self._base, "envs") or hasattr(self._base, "task")
         found = task_of(
             task,
-            lambda: (
-                venv.get_attr("task", 0)[0] if hasattr(self._base, "envs") else None
-            ),
+            lambda: venv.get_attr("task", 0)[0] if here else None,
             "make them with task.make() or by a guerdon id; where they live in other "
             "processes pass task=...",
         )

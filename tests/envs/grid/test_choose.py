@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numba import cuda
-from twins import expect_twins
+from twins import expect_twins, in_another_process
 
 from guerdon.envs.grid import choose, compiled
 from guerdon.envs.grid.choose import SlowEngine, make_engine
@@ -95,3 +96,18 @@ def test_a_gpu_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(cuda, "is_available", lambda: True)
     with pytest.raises(RuntimeError, match=r"this machine has 1 GPU\(s\)"):
         make_engine("Empty-5x5", device="cuda:3")
+
+
+WITHOUT_CUDA = """
+import sys
+sys.modules["numba.cuda"] = None
+import pytest
+from guerdon.envs.grid.choose import make_engine
+from guerdon.extras import MissingExtra
+with pytest.raises(MissingExtra, match="numba-cuda"):
+    make_engine("Empty-5x5", device="cuda")
+"""
+
+
+def test_without_cuda_support_in_numba_the_package_is_named(tmp_path: Path) -> None:
+    in_another_process(WITHOUT_CUDA, tmp_path)

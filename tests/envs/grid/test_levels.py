@@ -90,7 +90,10 @@ def test_the_levels_of_our_tasks_say_what_the_tasks_say(row: tasks.Level) -> Non
     level = LEVELS[row.name]
     assert (row.base, row.width, row.height) == (level.base, level.width, level.height)
     assert (row.horizon, row.doors) == (level.horizon, level.doors)
-    assert row.blocks == level.blocks
+    kind = tasks.KINDS[row.kind]
+    assert kind.blocks == level.blocks
+    assert kind.actions == level.actions
+    assert row.keywords == level.keywords
 
 
 # What every level must be.

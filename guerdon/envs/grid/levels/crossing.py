@@ -124,14 +124,15 @@ LEVELS = tuple(
         width=size,
         height=size,
         horizon=4 * size**2,
-        blocks=("agent", "goal", "lava")[: 3 if code == LAVA and rivers == 1 else 2],
+        blocks=("agent", "goal", *sees[rivers > 1 :][:1]),
         begin=begin,
         mission=mission,
         arguments=(rivers, code),
     )
-    for kind, code, mission in (
-        ("Lava", LAVA, avoid_lava),
-        ("Simple", GREY_WALL, find_opening),
+    for kind, code, mission, sees in (
+        # Of several rivers no single gap can be told.
+        ("Lava", LAVA, avoid_lava, ("lava", "hazard")),
+        ("Simple", GREY_WALL, find_opening, ()),
     )
     for size, rivers in ((9, 1), (9, 2), (9, 3), (11, 5))
 )

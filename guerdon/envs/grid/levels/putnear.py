@@ -32,6 +32,7 @@ from guerdon.envs.grid.state import (
     LIST,
     LISTED,
     MISSION,
+    TARGET_CELL,
     WANTED,
     WIDTH,
 )
@@ -77,6 +78,7 @@ def generate(cells: Any, state: Any, seed: Any, params: Any) -> None:
     wanted, target = cells[state[LIST + moved]], cells[state[LIST + aim]]
     state[WANTED] = wanted
     state[AIM_CELL] = state[LIST + aim]
+    state[TARGET_CELL] = state[LIST + moved]
     state[MISSION], state[MISSION + 1] = colour_of(wanted), kind_of(wanted)
     state[MISSION + 2], state[MISSION + 3] = colour_of(target), kind_of(target)
     forget_list(state, params)
@@ -105,7 +107,7 @@ LEVELS = tuple(
         width=size,
         height=size,
         horizon=5 * size,
-        blocks=("agent",),
+        blocks=("agent", "object", "aim"),
         begin=begin,
         mission=mission,
         mission_sizes=(6, 3, 6, 3),
