@@ -18,7 +18,9 @@ from guerdon.agents.training import Curve, TrainingJob, TrainingResult
 
 
 def job(action: str, seed: int = 0) -> TrainingJob:
-    return TrainingJob(task="scripted", reward=action, steps=1, seed=seed)
+    return TrainingJob(
+        task="scripted", reward=action, steps=1, seed=seed, trainer="population"
+    )
 
 
 def result_of(asked: TrainingJob) -> TrainingResult:

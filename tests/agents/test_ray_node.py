@@ -71,8 +71,9 @@ def test_only_what_a_result_names_or_a_dead_worker_printed_travels() -> None:
 
 
 def test_a_leg_goes_on_with_the_rows_of_its_own_jobs_alone(node: Node) -> None:
-    leg = Leg((replace(real(1), steps=16),), start=8)
-    assert rows_before(leg) == [f"{real(1).key}.row"]
+    one = replace(real(1), trainer="population")
+    leg = Leg((replace(one, steps=16),), start=8)
+    assert rows_before(leg) == [f"{one.key}.row"]
     assert rows_before(real(1)) == rows_before(replace(leg, start=0)) == []
     with pytest.raises(ValueError, match="expected files of the rows of the leg"):
         node.begin(leg.to_json().encode(), [f"{real(2).key}.row"], b"row")

@@ -93,7 +93,10 @@ def test_an_outcome_is_that_of_the_local_pool_to_the_letter(
 
 def legs_of(pool: RayPool | WorkerPool) -> dict[TrainingJob, Outcome | Trouble]:
     """Two legs, of which the second goes on where the first has put its rows down."""
-    jobs = [TrainingJob("scripted", f"row {seed}", 8, seed) for seed in range(3)]
+    jobs = [
+        TrainingJob("scripted", f"row {seed}", 8, seed, trainer="population")
+        for seed in range(3)
+    ]
     pool.submit(Leg(tuple(jobs)))
     found = dict(pool.as_completed(timeout=PATIENCE))
     longer = tuple(replace(one, steps=16) for one in jobs[1:])

@@ -1,0 +1,143 @@
+"""What the benchmarks compute themselves; what they measure is not tested here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.corpus import chosen, corpus
+from benchmarks.fast_learning import compared
+from benchmarks.fast_racing import Table, racing_rows, replay, stops
+from benchmarks.fast_table import Claim, rows_of
+from benchmarks.harness import median_row, ratio_row, turns
+from benchmarks.ranks import agreement
+from benchmarks.records import Records
+from benchmarks.trainers import BLOCK, TASK, policies
+from guerdon.reward_design.search.race import Full
+
+COLUMNS = ("task", "seed", "score")
+
+
+def test_a_cut_measurement_goes_on_without_its_half_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    records = Records(path, COLUMNS, key=2)
+    records.add({"task": "a", "seed": 0, "score": 0.5})
+    path.write_text(path.read_text() + "a,1")
+    again = Records(path, COLUMNS, key=2)
+    assert again.has("a", 0)
+    assert not again.has("a", 1)
+    again.add({"task": "a", "seed": 1, "score": True})
+    assert path.read_text() == "task,seed,score\na,0,0.5\na,1,1\n"
+    assert [row["score"] for row in Records(path, COLUMNS, key=2).of("a")] == [
+        "0.5",
+        "1",
+    ]
+
+
+def test_records_with_other_columns_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    Records(path, COLUMNS, key=2)
+    with pytest.raises(ValueError, match="move it away"):
+        Records(path, ("task", "seed"), key=1)
+
+
+def test_sides_take_turns_and_the_order_alternates() -> None:
+    seen: list[str] = []
+
+    def side(name: str, seconds: float) -> float:
+        seen.append(name)
+        return seconds
+
+    found = turns({"a": lambda: side("a", 2.0), "b": lambda: side("b", 6.0)}, 2)
+    assert seen == ["a", "b", "a", "b", "b", "a"]
+    row = ratio_row(found["a"], found["b"])
+    assert (row["ratio"], row["low"], row["high"]) == (3.0, 3.0, 3.0)
+    assert median_row(np.array([1.0, 2.0, 9.0]), "x")["x"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("shift", "verdict"),
+    [(5.0, "equal or better"), (0.0, "equal or better"), (-50.0, "worse")],
+)
+def test_learning_is_judged_by_the_margin(shift: float, verdict: str) -> None:
+    theirs = 100.0 + np.random.default_rng(0).normal(0, 1, 10)
+    found = compared(theirs + shift, theirs, random=0.0)
+    assert found["verdict"] == verdict
+    assert found["margin"] == pytest.approx(0.1 * found["sb3, iqm"])
+
+
+def test_learning_with_too_much_noise_is_undecided() -> None:
+    noisy = np.array([0.0, 200.0] * 5)
+    assert compared(noisy, np.full(10, 100.0), random=0.0)["verdict"] == "undecided"
+
+
+def table(budget: int, goods: list[float]) -> Table:
+    """Candidates whose scores grow evenly to what they are worth."""
+    places = stops(budget, len(goods))
+    return {
+        str(i): {stop: np.full(4, good * stop / budget) for stop in places}
+        for i, good in enumerate(goods)
+    }
+
+
+def test_a_replay_without_racing_takes_all_steps_and_picks_the_best() -> None:
+    goods = [0.1, 0.9, 0.5, 0.3]
+    race = replay(Full(8 * BLOCK), 4, table(8 * BLOCK, goods), list("0123"))
+    best = race.best()
+    assert best is not None
+    assert best.name == "1"
+    assert race.spent == 4 * 8 * BLOCK
+
+
+def test_every_policy_finds_all_that_it_asks_for_in_the_table(tmp_path: Path) -> None:
+    budget, goods = 24 * BLOCK, [0.1, 0.9, 0.5, 0.3] * 4
+    names = ("task", "budget", "seed", "candidate", "steps", "fitness", "scores")
+    records = Records(tmp_path / "x.csv", names, key=5)
+    for seed in range(3):
+        for name, scores in table(budget, goods).items():
+            who = {"task": TASK, "budget": budget, "seed": seed, "candidate": name}
+            for stop, one in scores.items():
+                text = " ".join(map(str, one))
+                row = {"steps": stop, "fitness": one.mean(), "scores": text}
+                records.add(who | row)
+    rows = racing_rows(records, 16, budget, 3)
+    assert set(rows) == set(policies(budget, 16))
+    assert rows["full"]["times fewer steps"] == 1.0
+    for name in ("full", "halving, eta 2", "halving, eta 4"):
+        assert rows[name]["no worse than full"] == 3
+        assert rows[name]["regret"] == pytest.approx(0.0, abs=1e-12)
+    assert rows["halving, eta 2"]["times fewer steps"] > 2
+
+
+def test_candidates_that_failed_are_left_out_of_the_agreement() -> None:
+    found = agreement([1.0, 2.0, None, 3.0, 4.0], [2.0, 4.0, 9.0, 6.0, 8.0])
+    assert (found["spearman"], found["count"]) == (pytest.approx(1.0), 4)
+    assert agreement([1.0, 1.0, 1.0], [1.0, 2.0, 3.0])["spearman"] is None
+
+
+def test_a_choice_of_the_corpus_has_all_kinds_and_a_larger_one_contains_it() -> None:
+    kinds = {entry.kind for entry in corpus(TASK)}
+    assert {entry.kind for entry in chosen(TASK, 16)} == kinds
+    assert {*chosen(TASK, 16)} <= {*chosen(TASK, 40)}
+    assert chosen(TASK, 100) == corpus(TASK)
+
+
+@pytest.mark.parametrize(
+    ("value", "lower", "verdict"),
+    [(5.0, False, "aim"), (3.5, False, "gate"), (2.0, False, "below")]
+    + [(2.0, True, "aim"), (3.5, True, "gate"), (5.0, True, "below")],
+)
+def test_the_table_says_what_is_met(
+    value: float, lower: bool, verdict: str, tmp_path: Path
+) -> None:
+    gate, aim = (4.0, 3.0) if lower else (3.0, 4.0)
+    claim = Claim("x", "file", "^row", gate, aim, lower=lower)
+    (row,) = rows_of(claim, tmp_path)
+    assert row["measured"] == "not measured"
+    kept = {"valid": True, "rows": {"row": {"ratio": value}, "other": {}}}
+    (tmp_path / "file.json").write_text(json.dumps(kept))
+    (row,) = rows_of(claim, tmp_path)
+    assert (row["measured"], row["verdict"]) == (value, verdict)
