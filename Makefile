@@ -11,7 +11,8 @@ export GUERDON_QUICK ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev demo test check format lint types layers doctest \
-	readme examples docs bench bench-demo bench-classic fuzz soak test-ray test-gymnasium-1.4 clean
+	readme examples docs bench bench-fast bench-demo bench-classic levels parity \
+	fuzz soak test-ray test-gymnasium-1.4 clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9.-]+:.*## ' $(MAKEFILE_LIST) | \
@@ -79,11 +80,21 @@ bench: install ## speed of the language and of the SB3 adapter (minutes)
 	$(BIN)/python -m benchmarks.sb3_adapter
 	$(BIN)/python -m benchmarks.jail
 
+# Each benchmark is a process of its own; QUICK=1 only sees whether all of them run.
+bench-fast: install ## speed of the fast path, one table of it all (hours)
+	$(BIN)/python -m benchmarks.fast_table --run $(if $(QUICK),--quick)
+
 bench-demo: install ## the demo's search, its numbers kept (20 minutes)
 	$(BIN)/python -m benchmarks.demo_search
 
 bench-classic: install ## searches in classic control (an hour)
 	$(BIN)/python -m benchmarks.classic_search
+
+levels: install-dev ## compare 10,000 levels of each kind with MiniGrid's
+	$(BIN)/python tests/envs/grid/level_samples.py 10000
+
+parity: install-dev ## play a million steps beside MiniGrid, byte for byte
+	$(BIN)/python tests/envs/grid/parity.py 1000000
 
 fuzz: install-dev ## coverage-guided fuzzing of the language (10 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \

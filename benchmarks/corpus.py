@@ -4,17 +4,30 @@
 
 trains each of them once and keeps texts and true scores as
 ``benchmarks/data/corpus_*.json``: the frozen ground that the screen is measured on,
-without training anything again.
+without training anything again. What stands in the files already is not trained again,
+so a cut run goes on; so do ``--rewards`` in steps. Rows of a population learn the same
+bits alone and beside others, so the order of training changes nothing.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
 import re
+import tempfile
 from collections.abc import Iterator
-from typing import NamedTuple
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 import numpy as np
 
+from guerdon.agents.training import Leg, Outcome, TrainingJob, TrainingResult, Trouble
+from guerdon.agents.workers import WorkerPool
 from guerdon.envs import Task, load_task
 from guerdon.reward_design.language import parse, to_source
 from guerdon.reward_design.language.edit import fingerprint, mutate
@@ -28,6 +41,22 @@ TASKS = (
     "guerdon/MountainCarContinuous-v0",
     "guerdon/Reacher-v5",
 )
+
+STEPS = {
+    "guerdon/DoorKey-6x6-v0": 100_000,
+    "guerdon/MountainCarContinuous-v0": 10_000,
+    "guerdon/Reacher-v5": 50_000,
+}
+"""Environment steps of a training: a third, a half and a twentieth of what the tasks
+are usually trained for, so that rewards still differ in how soon they are learned."""
+
+SEED = 0
+ROWS = 16
+"""Rewards that are trained together."""
+DEADLINE = 7200.0
+"""Seconds of a leg."""
+
+DATA = Path(__file__).parent / "data"
 
 PROGRAM = """\
 def reward(prev, action, now, params):
@@ -237,7 +266,131 @@ def corpus(name: str, size: int = SIZE, seed: int = 0) -> list[Entry]:
     return entries[:size]
 
 
+def chosen(name: str, count: int) -> list[Entry]:
+    """Some of the corpus, in turn of every kind, in the order in which they stand."""
+    entries = corpus(name, max(SIZE, count))
+    of_kind: dict[str, list[int]] = {}
+    for place, entry in enumerate(entries):
+        of_kind.setdefault(entry.kind, []).append(place)
+    places: list[int] = []
+    for row in zip_longest(*of_kind.values()):
+        places += [place for place in row if place is not None]
+    return [entries[place] for place in sorted(places[:count])]
+
+
 def file_name(name: str) -> str:
     """``corpus_doorkey_6x6.json`` for ``guerdon/DoorKey-6x6-v0``."""
     plain = re.sub(r"-v\d+$", "", name.removeprefix("guerdon/"))
     return f"corpus_{re.sub(r'[^a-z0-9]+', '_', plain.lower())}.json"
+
+
+def read(
+    name: str, folder: Path = DATA, steps: int | None = None
+) -> list[dict[str, Any]]:
+    """The trained rewards of a task; none without a file.
+
+    Args:
+        name: of the task.
+        folder: of the files.
+        steps: that they must have been trained for.
+
+    Raises:
+        ValueError: for a file of other steps.
+
+    Returns:
+        One record a reward: ``kind``, ``source``, ``seed``, ``steps``, and its true
+        scores ``fitness`` and ``success``, or its ``failure``.
+    """
+    path = folder / file_name(name)
+    if not path.exists():
+        return []
+    kept: dict[str, Any] = json.loads(path.read_text())
+    if steps not in (None, kept["steps"]):
+        raise ValueError(
+            f"{path}: expected trainings of {steps} steps, got {kept['steps']}; move "
+            "the file away to begin anew"
+        )
+    found: list[dict[str, Any]] = kept["rewards"]
+    return found
+
+
+def write(
+    name: str, records: list[dict[str, Any]], steps: int, folder: Path = DATA
+) -> None:
+    """Keep them, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {
+        "task": name,
+        "command": f"python -m benchmarks.corpus {name}",
+        "steps": steps,
+        "rewards": records,
+    }
+    path = folder / file_name(name)
+    half = path.with_suffix(".partial")
+    half.write_text(json.dumps(kept, indent=1, allow_nan=False) + "\n")
+    half.replace(path)
+
+
+def record_of(entry: Entry, job: TrainingJob, outcome: Outcome) -> dict[str, Any]:
+    """What is kept of a training."""
+    record = {**entry._asdict(), "seed": job.seed, "steps": job.steps}
+    if isinstance(outcome, TrainingResult):
+        scores = {"fitness": outcome.mean_fitness, "success": outcome.success_rate}
+        return record | {"steps": outcome.steps} | scores
+    return record | {"failure": outcome.kind}
+
+
+def train(
+    name: str, entries: list[Entry], steps: int, folder: Path, workers: int
+) -> None:
+    """Train what is not in the file, sixteen rewards at a time.
+
+    Raises:
+        OSError: for what the machine could not do.
+    """
+    records = {record["source"]: record for record in read(name, folder, steps)}
+    jobs = {
+        entry.source: TrainingJob(
+            name, entry.source, steps, SEED, trainer="population", record_episodes=0
+        )
+        for entry in entries
+        if entry.source not in records
+    }
+    of_source = {entry.source: entry for entry in entries}
+    missing = list(jobs.values())
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        WorkerPool(workers, DEADLINE, Path(scratch)) as pool,
+    ):
+        for first in range(0, len(missing), ROWS):
+            pool.submit(Leg(tuple(missing[first : first + ROWS])))
+        for job, outcome in pool.as_completed():
+            if isinstance(outcome, Trouble):
+                raise outcome.error()
+            entry = of_source[job.reward]
+            records[job.reward] = record_of(entry, job, outcome)
+            order = [one.source for one in entries if one.source in records]
+            write(name, [records[source] for source in order], steps, folder)
+            print(f"{name}: {len(order)} of {len(entries)}", flush=True)
+
+
+def main() -> None:
+    """Train the corpus."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("tasks", nargs="*", default=list(TASKS), metavar="TASK")
+    options.add_argument("--rewards", type=int, default=SIZE, help="of each task")
+    options.add_argument("--steps", type=int, help="other than each task's own")
+    options.add_argument("--workers", type=int, default=2)
+    options.add_argument("--quick", action="store_true", help="see whether it runs")
+    options.add_argument("--out", type=Path, help="folder of the files")
+    given = options.parse_args()
+    folder = given.out or (Path("runs/bench-quick/data") if given.quick else DATA)
+    if given.quick:
+        given.rewards, given.steps = 6, 1024
+    for name in given.tasks:
+        steps = given.steps or STEPS[name]
+        train(name, chosen(name, given.rewards), steps, folder, given.workers)
+
+
+if __name__ == "__main__":
+    main()

@@ -20,7 +20,7 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 import numpy as np
 
-from benchmarks.harness import alternated, keep
+from benchmarks.harness import alternated, keep, parsed
 from guerdon.envs import load_task
 from guerdon.reward_design.language import Tree, terms
 from guerdon.reward_design.language.block import BlockPrograms, compile_block
@@ -155,13 +155,15 @@ def main() -> None:
     options.add_argument("--programs", type=int, nargs="+", default=[1, 4, 16, 64])
     options.add_argument("--numba", type=int, default=16, help="programs; 0: none")
     options.add_argument("--name", default="fast_blocks")
-    given = options.parse_args()
+    given = parsed(options)
+    if given.quick:
+        given.pairs, given.programs, given.numba = 2, [1, 4], 0
     rng = np.random.default_rng(0)
     result: dict[str, Any] = {}
     for count in given.programs:
         backends = ["numpy"] + (["numba"] if count == given.numba else [])
         result |= rows_of(count, backends, given.pairs, rng)
-    keep(given.name, "make bench-fast", result)
+    keep(given.name, "make bench-fast", result, given.out)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from benchmarks.harness import alternated, keep, seconds_of
+from benchmarks.harness import alternated, keep, parsed, seconds_of
 from guerdon.envs import load_task
 from guerdon.reward_design.language import Tree
 from guerdon.reward_design.language.edit import mutate
@@ -93,7 +93,9 @@ def main() -> None:
     options.add_argument("--programs", type=int, default=100)
     options.add_argument("--transitions", type=int, default=50_000)
     options.add_argument("--name", default="fast_screening")
-    given = options.parse_args()
+    given = parsed(options)
+    if given.quick:
+        given.pairs, given.programs, given.transitions = 2, 8, 2_000
     import torch
 
     torch.set_num_threads(1)
@@ -101,7 +103,7 @@ def main() -> None:
     for name in TASKS:
         bank = collect(load_task(name), steps=given.transitions)
         result[name] = rows_of(bank, given.programs, given.pairs)
-    keep(given.name, "make bench-fast", result)
+    keep(given.name, "make bench-fast", result, given.out)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,13 @@ told the same thing and checked to give the same thing before any clock starts.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ import numpy as np
 from scipy import stats
 
 RESULTS = Path(__file__).parent / "results"
+QUICK = Path("runs/bench-quick")
+"""Where what is no measurement goes."""
 PAIRS = 9
+LIBRARIES = ("torch", "numba", "gymnasium", "minigrid", "stable-baselines3", "mujoco")
 
 
 def alternated(
@@ -35,27 +39,59 @@ def alternated(
         second: the side whose cost is asked for.
         pairs: how often both run; one more pair before that warms up.
     """
-    first(), second()
-    seconds = np.zeros((pairs, 2))
-    for pair in range(pairs):
-        order = (0, 1) if pair % 2 == 0 else (1, 0)
-        for side in order:
+    seconds = turns({"first": first, "second": second}, pairs)
+    return ratio_row(seconds["first"], seconds["second"])
+
+
+def turns(
+    sides: Mapping[str, Callable[[], float | None]], rounds: int, *, warm: bool = True
+) -> dict[str, np.ndarray]:
+    """Seconds ``(rounds,)`` of every side, run turn about.
+
+    Args:
+        sides: by name; one gives its seconds where the call itself is not what is
+            measured.
+        rounds: how often all run.
+        warm: whether all run once before that.
+    """
+    names = list(sides)
+    if warm:
+        for run in sides.values():
+            run()
+    seconds = {name: np.zeros(rounds) for name in names}
+    for number in range(rounds):
+        for name in names if number % 2 == 0 else names[::-1]:
             started = time.perf_counter()
-            own = (first, second)[side]()
+            own = sides[name]()
             whole = time.perf_counter() - started
-            seconds[pair, side] = whole if own is None else own
-    ratios = seconds[:, 1] / seconds[:, 0]
-    found: Any = stats.bootstrap(
-        [ratios], np.median, rng=np.random.default_rng(0), method="percentile"
-    ).confidence_interval
+            seconds[name][number] = whole if own is None else own
+    return seconds
+
+
+def ratio_row(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    """The median of ``second / first``, pair by pair, with its interval.
+
+    Args:
+        first: ``(P,)`` seconds of the side that is the measure.
+        second: ``(P,)`` seconds of the side whose cost is asked for.
+    """
     return {
-        "ratio": float(np.median(ratios)),
-        "low": float(found.low),
-        "high": float(found.high),
-        "first_seconds": float(np.median(seconds[:, 0])),
-        "second_seconds": float(np.median(seconds[:, 1])),
-        "pairs": pairs,
+        **median_row(second / first, "ratio"),
+        "first_seconds": float(np.median(first)),
+        "second_seconds": float(np.median(second)),
+        "pairs": len(first),
     }
+
+
+def median_row(values: np.ndarray, name: str) -> dict[str, float]:
+    """A median with the ends of its 95 % bootstrap interval."""
+    low = high = float(np.median(values))
+    if len({*values.tolist()}) > 1:
+        found: Any = stats.bootstrap(
+            [values], np.median, rng=np.random.default_rng(0), method="percentile"
+        ).confidence_interval
+        low, high = float(found.low), float(found.high)
+    return {name: float(np.median(values)), "low": low, "high": high}
 
 
 def seconds_of(run: Callable[[], Any], repeats: int) -> float:
@@ -72,15 +108,25 @@ def machine() -> dict[str, Any]:
     """What it was measured on."""
     return {
         "python": platform.python_version(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "system": platform.platform(),
         "numpy": version("numpy"),
+        **{name: version(name) for name in LIBRARIES if _installed(name)},
         "date": time.strftime("%Y-%m-%d"),
     }
 
 
-def _processor() -> str:
+def _installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def processor() -> str:
+    """Its name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -89,8 +135,23 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def keep(name: str, command: str, rows: Mapping[str, Any]) -> None:
-    """Print the rows and keep them as ``results/NAME.json``."""
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options, among them ``--quick`` and ``--out``, which all of them take."""
+    parser.add_argument(
+        "--quick", action="store_true", help="only see whether it runs, in seconds"
+    )
+    parser.add_argument("--out", type=Path, help="folder of what is kept")
+    given = parser.parse_args()
+    if given.out is None:
+        given.out = QUICK if given.quick else RESULTS
+    given.out.mkdir(parents=True, exist_ok=True)
+    return given
+
+
+def keep(
+    name: str, command: str, rows: Mapping[str, Any], folder: Path = RESULTS
+) -> None:
+    """Print the rows and keep them as ``NAME.json`` in a folder."""
     load = os.getloadavg()[0]
     cores = os.cpu_count() or 1
     result = {
@@ -100,8 +161,8 @@ def keep(name: str, command: str, rows: Mapping[str, Any]) -> None:
         "valid": load <= cores + 0.5,
         "rows": rows,
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     print(f"{name}: {'valid' if result['valid'] else 'INVALID, the machine was busy'}")
     for key, row in rows.items():

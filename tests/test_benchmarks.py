@@ -127,8 +127,14 @@ def test_a_choice_of_the_corpus_has_all_kinds_and_a_larger_one_contains_it() -> 
 
 @pytest.mark.parametrize(
     ("value", "lower", "verdict"),
-    [(5.0, False, "aim"), (3.5, False, "gate"), (2.0, False, "below")]
-    + [(2.0, True, "aim"), (3.5, True, "gate"), (5.0, True, "below")],
+    [
+        (5.0, False, "aim"),
+        (3.5, False, "gate"),
+        (2.0, False, "below"),
+        (2.0, True, "aim"),
+        (3.5, True, "gate"),
+        (5.0, True, "below"),
+    ],
 )
 def test_the_table_says_what_is_met(
     value: float, lower: bool, verdict: str, tmp_path: Path

@@ -1,0 +1,215 @@
+"""How many steps racing needs to pick a reward as good as the full-budget winner.
+
+Claim: 2.5 times fewer. All candidates are trained once to the end under 20 seeds, and
+judged on the way wherever a policy could want to stop; the policies
+(``guerdon/reward_design/search/race.py``) then race on that table, a seed a race. How
+good a candidate is, is its mean final score under the 19 other seeds; no worse is at
+most MARGIN below what training all of them would have picked, and must hold for ENOUGH
+of the seeds. The table is kept in ``fast_racing.csv``, and a cut run goes on where it
+was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.harness import keep, median_row, parsed
+from benchmarks.ranks import agreement
+from benchmarks.records import Records
+from benchmarks.trainers import (
+    BLOCK,
+    BUDGET,
+    TASK,
+    Workers,
+    candidates,
+    job,
+    policies,
+)
+from guerdon.reward_design.search.race import D3RB, UCB, Halving, Race
+
+MARGIN = 0.02
+"""Of the true score, set before anything was measured: 8 steps of an episode's 360."""
+ENOUGH = 0.8
+"""Share of seeds in which a policy must pick one no worse; set beforehand too."""
+COLUMNS = ("task", "budget", "seed", "candidate", "steps", "fitness", "scores")
+
+
+def stops(budget: int, count: int) -> list[int]:
+    """Wherever a policy could want to know the score."""
+    found = {budget}
+    for make, _ in policies(budget, count).values():
+        race = make()
+        if isinstance(race, Halving):
+            found |= {*race.rungs}
+        elif isinstance(race, UCB | D3RB):
+            found |= {*range(race.leg, budget, race.leg)}
+    return sorted(found)
+
+
+def record_seed(
+    workers: Workers, sources: Sequence[str], budget: int, seed: int
+) -> list[dict[str, Any]]:
+    """Train all candidates under one seed, with a score at every stop."""
+    rows: list[dict[str, Any]] = []
+    start, going = 0, dict(enumerate(sources))
+    for stop in stops(budget, len(sources)):
+        jobs = [job(source, stop, budget, seed) for source in going.values()]
+        found = dict(zip(list(going), workers.train(jobs, start), strict=True))
+        for place, scores in found.items():
+            if scores is None:
+                del going[place]
+                continue
+            row = {"candidate": place, "steps": stop, "fitness": float(scores.mean())}
+            rows.append(row | {"scores": " ".join(f"{score:.4g}" for score in scores)})
+        start = stop
+    return rows
+
+
+def record(records: Records, count: int, budget: int, seeds: int) -> None:
+    """Fill the table."""
+    sources = candidates(count)
+    with Workers() as workers:
+        for seed in range(seeds):
+            if records.of(TASK, budget, seed):
+                continue
+            who = {"task": TASK, "budget": budget, "seed": seed}
+            found = record_seed(workers, sources, budget, seed)
+            records.add(*(who | row for row in found))
+            print(f"recorded seed {seed}", flush=True)
+
+
+Table = dict[str, dict[int, np.ndarray]]
+"""Scores of a seed by candidate and steps."""
+
+
+def table_of(records: Records, budget: int, seed: int, count: int) -> Table:
+    """What was recorded."""
+    table: Table = {str(i): {} for i in range(count)}
+    for row in records.of(TASK, budget, seed):
+        if row["candidate"] in table:
+            scores = np.array([float(text) for text in row["scores"].split()])
+            table[row["candidate"]][int(row["steps"])] = scores
+    return table
+
+
+def replay(race: Race, free: int, table: Table, order: Sequence[str]) -> Race:
+    """Let a policy race on the table."""
+    for name in order:
+        race.enter(name)
+    race.close()
+    while legs := race.ask(free):
+        for leg in legs:
+            scores = table[leg.name].get(leg.stop)
+            if scores is None:
+                race.fail(leg.name)
+            else:
+                race.tell(leg.name, leg.stop, scores)
+    return race
+
+
+def racing_rows(
+    records: Records, count: int, budget: int, seeds: int
+) -> dict[str, dict[str, Any]]:
+    """Every policy on every seed."""
+    tables = [table_of(records, budget, seed, count) for seed in range(seeds)]
+    final = np.array(
+        [
+            [t[str(i)][budget].mean() if budget in t[str(i)] else -1.0 for t in tables]
+            for i in range(count)
+        ]
+    )
+    spent: dict[str, list[int]] = {}
+    picks: dict[str, list[int]] = {}
+    for seed, table in enumerate(tables):
+        order = np.random.default_rng([seed, 5]).permutation(count).astype(str)
+        for name, (make, free) in policies(budget, count).items():
+            race = replay(make(), free, table, order.tolist())
+            best = race.best()
+            spent.setdefault(name, []).append(race.spent)
+            picks.setdefault(name, []).append(-1 if best is None else int(best.name))
+    rows = {}
+    for name in picks:
+        rows[name] = _policy_row(name, final, spent, picks)
+    return rows
+
+
+def _policy_row(
+    name: str,
+    final: np.ndarray,
+    spent: dict[str, list[int]],
+    picks: dict[str, list[int]],
+) -> dict[str, Any]:
+    """One policy over all seeds."""
+    seeds = final.shape[1]
+    others = (final.sum(1, keepdims=True) - final) / max(1, seeds - 1)
+    regrets, fine = [], 0
+    for seed in range(seeds):
+        good = others[:, seed]
+        own, full = good[picks[name][seed]], good[picks["full"][seed]]
+        regrets.append(float(good.max() - own))
+        fine += bool(own >= full - MARGIN)
+    share = stats.binomtest(fine, seeds).proportion_ci()
+    fewer = np.array(spent["full"]) / np.array(spent[name])
+    return {
+        **median_row(fewer, "times fewer steps"),
+        "no worse than full": fine,
+        "holds": fine >= ENOUGH * seeds,
+        "seeds": seeds,
+        "share": [fine / seeds, float(share.low), float(share.high)],
+        "regret": float(np.mean(regrets)),
+        "regret of full": float(
+            np.mean(others.max(0) - others[picks["full"], np.arange(seeds)])
+        ),
+        "margin": MARGIN,
+    }
+
+
+def own_agreement(records: Records, count: int, budget: int, seeds: int) -> list[float]:
+    """Rank correlation of our final scores between seeds: what noise leaves."""
+    scores = [
+        [
+            table_of(records, budget, seed, count)[str(i)].get(budget)
+            for i in range(count)
+        ]
+        for seed in range(seeds)
+    ]
+    means = [[None if s is None else s.mean() for s in row] for row in scores]
+    found = [
+        agreement(means[i], means[j])["spearman"]
+        for i in range(seeds)
+        for j in range(i)
+    ]
+    return [one for one in found if one is not None]
+
+
+def main() -> None:
+    """Record, race and keep."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--candidates", type=int, default=16)
+    options.add_argument("--budget", type=int, default=BUDGET)
+    options.add_argument("--seeds", type=int, default=20)
+    given = parsed(options)
+    if given.quick:
+        given.candidates, given.seeds, given.budget = 4, 2, 8 * BLOCK
+    count, budget, seeds = given.candidates, given.budget, given.seeds
+    records = Records(given.out / "fast_racing.csv", COLUMNS, key=5)
+    record(records, count, budget, seeds)
+    rows: dict[str, Any] = racing_rows(records, count, budget, seeds)
+    between = own_agreement(records, count, budget, seeds)
+    rows["ranking agreement, ours under two seeds"] = {
+        "mean spearman": float(np.mean(between)) if between else None
+    }
+    keep("fast_racing", "python -m benchmarks.fast_racing", rows, given.out)
+
+
+if __name__ == "__main__":
+    main()
