@@ -91,7 +91,8 @@ def test_selection_follows_the_true_score_of_a_table_of_outcomes() -> None:
 
 
 def test_a_score_has_no_place_for_what_a_reward_paid() -> None:
-    assert {"fitness", "success", "statistics", "shares"} == set(Score.__slots__)
+    measured = {"fitness", "success", "statistics", "shares", "complete"}
+    assert measured == set(Score.__slots__)
 
 
 def test_a_whole_search_is_deaf_to_a_million_that_is_worth_nothing(

@@ -53,6 +53,14 @@ def other() -> Iterator[Jail]:
         yield found
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C is heard, also where a shell has started us in the background."""
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, old)
+
+
 class Started:
     """A job that sleeps in a thread, until something else ends it."""
 
@@ -121,7 +129,7 @@ def test_a_job_that_is_cancelled_before_it_starts_ends(jail: Jail) -> None:
     assert children(jail.pid) == []
 
 
-def test_ctrl_c_kills_the_job(jail: Jail) -> None:
+def test_ctrl_c_kills_the_job(jail: Jail, heard: None) -> None:
     timer = threading.Timer(0.3, _thread.interrupt_main)
     with pytest.raises(KeyboardInterrupt):
         # Once it is under way: a busy machine may take long to come to that.

@@ -34,7 +34,7 @@ from tests.soak.faults import (
 )
 from tests.test_run import FAKE, SMALL, records, without_times
 
-SEARCH = replace(SMALL, candidates=12, rounds=2)
+SEARCH = replace(SMALL, candidates=16, rounds=2)
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +90,7 @@ def test_a_search_completes_with_every_call_accounted_for_though_many_fail(
 
 
 @pytest.mark.usefixtures("quiet_report")
-@pytest.mark.parametrize("cap", [3_000, 6_000])
+@pytest.mark.parametrize("cap", [2_000, 4_000])
 def test_the_budget_is_kept_by_a_server_that_fails_and_lies(
     tmp_path: Path, cap: int
 ) -> None:
