@@ -23,7 +23,7 @@ from guerdon.llm.journaled import AGAIN
 from guerdon.llm.retry import Breaker, Retrying
 from tests.llm.conftest import FakeServer, Reply, completion
 
-TIMEOUT = 0.4
+TIMEOUT = 1.0
 """Seconds that a client of this server waits for one call."""
 
 SLOW = 3.0
