@@ -65,6 +65,7 @@ def test_a_lane_depends_neither_on_its_place_nor_on_the_number_of_lanes(
     assert any(row.terminated.any() for row in together)
 
 
+@pytest.mark.usefixtures("eager_threads")
 def test_threads_change_nothing() -> None:
     lanes = 600
     tape = actions(40, lanes)
@@ -83,8 +84,8 @@ def test_threads_change_nothing() -> None:
 
 
 def test_few_lanes_are_left_to_one_thread() -> None:
-    assert GridEngine("Empty-5x5", 255, threads=8)._team.ranges == [(0, 255)]
-    assert len(GridEngine("Empty-5x5", 256, threads=8)._team.ranges) == 2
+    assert GridEngine("Empty-5x5", 2047, threads=8)._team.ranges == [(0, 2047)]
+    assert len(GridEngine("Empty-5x5", 2048, threads=8)._team.ranges) == 2
 
 
 def test_equal_seeds_meet_equal_worlds_and_other_seeds_and_episodes_others() -> None:
@@ -219,6 +220,7 @@ def test_a_state_is_exported_and_goes_on_alike_elsewhere() -> None:
     assert (kept.numbers != one.state.numbers).any()
 
 
+@pytest.mark.usefixtures("eager_threads")
 @pytest.mark.parametrize(
     "copied", [pickle.dumps, copy.deepcopy], ids=["pickle", "copy"]
 )
@@ -256,6 +258,7 @@ def test_what_is_not_supported_is_refused_by_name(
         GridEngine(**{"level": "DoorKey-5x5", "num_envs": 2} | given)
 
 
+@pytest.mark.usefixtures("eager_threads")
 @pytest.mark.parametrize("number", [-1, 7, 2**40, -(2**63)])
 def test_an_action_out_of_range_is_refused_and_nothing_moves(number: int) -> None:
     engine = GridEngine("DoorKey-5x5", 300, threads=2)

@@ -230,6 +230,7 @@ def test_a_memory_level_is_won_beside_the_thing_that_was_shown() -> None:
 # What a level depends on.
 
 
+@pytest.mark.usefixtures("eager_threads")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_level_depends_on_seed_and_episode_only(name: str) -> None:
     many = GridEngine(name, 300, threads=2)

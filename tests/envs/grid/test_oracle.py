@@ -50,6 +50,7 @@ def test_fewer_features_in_another_order_are_equal() -> None:
     expect_twins(*engines, STEPS, seed=6)
 
 
+@pytest.mark.usefixtures("eager_threads")
 def test_the_twin_does_not_depend_on_how_lanes_are_shared_out() -> None:
     one = TorchGridEngine("Dynamic-Obstacles-5x5", 300)
     two = TorchGridEngine("Dynamic-Obstacles-5x5", 300, threads=2)
