@@ -6,10 +6,13 @@ import itertools
 import queue
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
+from types import TracebackType
+from typing import Self
 
-from guerdon.agents.training import Outcome, TrainingJob, Trouble, Work, jobs_of
+from guerdon.agents.training import Leg, Outcome, TrainingJob, Trouble, Work, jobs_of
 
 _FIRST, _NEXT, _RETRY, _LAST = range(4)
 """Ranks in the queue."""
@@ -65,11 +68,16 @@ class Ledger:
         """Note what came of a job."""
         self._finished.put((job, outcome))
 
-    def lost(self, work: Work, reason: str) -> str | None:
+    def lost(self, work: Work, reason: str, *, halve: bool = False) -> str | None:
         """Queue lost work a second time, unless part of it was lost before.
 
+        Args:
+            work: a job or a leg.
+            reason: why it was lost.
+            halve: a leg that was lost before may have been too large: queue its halves.
+
         Returns:
-            The reason of the first time, where it is not queued; else None.
+            The reason of the first time, where nothing is queued; else None.
         """
         keys = [job.key for job in jobs_of(work)]
         with self._lock:
@@ -78,6 +86,10 @@ class Ledger:
                 self._lost |= dict.fromkeys(keys, reason)
         if before is None:
             self.try_again(work)
+        elif halve and isinstance(work, Leg) and len(work.jobs) > 1:
+            for half in work.halves():
+                self.try_again(half)
+            return None
         return before
 
     def try_again(self, work: Work) -> None:
@@ -134,3 +146,63 @@ class Ledger:
             self._open.clear()
         for _ in range(threads):
             self._put(None, _LAST)
+
+
+class LedgerPool(ABC):
+    """What a pool shows of its books; what trains is its own."""
+
+    def __init__(self) -> None:
+        self._ledger = Ledger()
+
+    def submit(self, work: Work, /, *, first: bool = False) -> None:
+        """Queue a job, or several as a leg, behind the others or ``first`` of them.
+
+        Raises:
+            RuntimeError: when the pool is closed.
+            ValueError: when one of the jobs is under way already.
+        """
+        self._ledger.submit(work, first=first)
+
+    @property
+    def pending(self) -> int:
+        """Jobs that were submitted and not handed back yet."""
+        return self._ledger.pending
+
+    def progress(self, job: TrainingJob) -> float:
+        """Finished share of a job, 0 to 1; 0 while it waits, 1 when it is done."""
+        return self._ledger.progress(job)
+
+    def poll(self, timeout: float = 0.0) -> list[tuple[TrainingJob, Outcome | Trouble]]:
+        """What has finished since the last call; waits at most ``timeout`` for one."""
+        return self._ledger.poll(timeout)
+
+    def as_completed(
+        self, timeout: float | None = None
+    ) -> Iterator[tuple[TrainingJob, Outcome | Trouble]]:
+        """Jobs with their outcomes in the order in which they finish.
+
+        Ends when every submitted job was handed back; more may be submitted while
+        it runs.
+
+        Args:
+            timeout: seconds for the whole iteration; None waits for ever.
+
+        Raises:
+            TimeoutError: when the time is over and jobs are still under way.
+        """
+        return self._ledger.as_completed(timeout)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Kill what runs and forget what waits."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

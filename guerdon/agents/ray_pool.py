@@ -15,14 +15,12 @@ from __future__ import annotations
 import errno
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from guerdon.agents.answers import answer_of, of_job
 from guerdon.agents.claims import Learned
-from guerdon.agents.ledger import Ledger
+from guerdon.agents.ledger import LedgerPool
 from guerdon.agents.ray_actor import Actor, Closed, Gone
 from guerdon.agents.ray_cluster import Cluster
 from guerdon.agents.ray_node import (
@@ -47,7 +45,7 @@ from guerdon.harmless import harmless
 from guerdon.types import Failure
 
 
-class RayPool:
+class RayPool(LedgerPool):
     """Runs trainings on a Ray cluster, a fixed number at a time.
 
     Args:
@@ -76,6 +74,7 @@ class RayPool:
         function: str = JOB_FUNCTION,
         address: str | None = None,
     ) -> None:
+        super().__init__()
         workers = integer("workers", workers, 1)
         if not deadline_s > 0:
             raise ValueError(f"deadline_s: expected more than 0, got {deadline_s}")
@@ -85,7 +84,6 @@ class RayPool:
         self._ray = self._cluster.ray
         run_dir.mkdir(parents=True, exist_ok=True)
         self._folder = run_dir.resolve()
-        self._ledger = Ledger()
         self._closed = threading.Event()
         self._threads = [
             threading.Thread(target=self._supervise, name=f"ray-{i}", daemon=True)
@@ -94,41 +92,6 @@ class RayPool:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, work: Work, /, *, first: bool = False) -> None:
-        """Queue a job, or several as a leg, behind the others or ``first`` of them.
-
-        Raises:
-            RuntimeError: when the pool is closed.
-            ValueError: when one of the jobs is under way already.
-        """
-        self._ledger.submit(work, first=first)
-
-    @property
-    def pending(self) -> int:
-        """Jobs that were submitted and not handed back yet."""
-        return self._ledger.pending
-
-    def progress(self, job: TrainingJob) -> float:
-        """Finished share of a job, 0 to 1; 0 while it waits, 1 when it is done."""
-        return self._ledger.progress(job)
-
-    def poll(self, timeout: float = 0.0) -> list[tuple[TrainingJob, Outcome | Trouble]]:
-        """What has finished since the last call; waits at most ``timeout`` for one."""
-        return self._ledger.poll(timeout)
-
-    def as_completed(
-        self, timeout: float | None = None
-    ) -> Iterator[tuple[TrainingJob, Outcome | Trouble]]:
-        """Jobs with their outcomes in the order in which they finish.
-
-        Args:
-            timeout: seconds for the whole iteration; None waits for ever.
-
-        Raises:
-            TimeoutError: when the time is over and jobs are still under way.
-        """
-        return self._ledger.as_completed(timeout)
-
     def close(self) -> None:
         """Kill what runs, forget what waits, and leave the cluster."""
         self._closed.set()
@@ -136,17 +99,6 @@ class RayPool:
         for thread in self._threads:
             thread.join()
         self._cluster.leave()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _supervise(self) -> None:
         """One thread per place: has an actor started, feeds it, buries it."""
@@ -240,13 +192,8 @@ class RayPool:
 
     def _lost(self, work: Work, gone: Gone) -> None:
         reason = str(gone)
-        before = self._ledger.lost(work, reason)
+        before = self._ledger.lost(work, reason, halve=gone.memory)
         if before is None:
-            return
-        if gone.memory and isinstance(work, Leg) and len(work.jobs) > 1:
-            # It may have been too large: its halves are tried.
-            for half in work.halves():
-                self._ledger.try_again(half)
             return
         text = f"{reason} (the first time: {before})"
         outcome = Failure("crashed", text) if gone.memory else self._trouble(text)

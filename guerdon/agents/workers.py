@@ -22,15 +22,10 @@ As with every use of ``multiprocessing``, a script that makes a pool needs
 from __future__ import annotations
 
 import errno
-import itertools
-import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from guerdon.agents.answers import (
     Answer,
@@ -43,6 +38,7 @@ from guerdon.agents.answers import (
 from guerdon.agents.child import UNTOLD, Child, Killed, Lost, epitaph
 from guerdon.agents.claims import Learned, claim_name
 from guerdon.agents.confined import JUDGE, LEARN, Confinement
+from guerdon.agents.ledger import LedgerPool
 from guerdon.agents.server import server_died, server_pid, start_server
 from guerdon.agents.training import (
     Leg,
@@ -64,11 +60,8 @@ JOB_FUNCTION = "guerdon.agents.sb3:run_job"
 LEG_FUNCTION = "guerdon.agents.population:run_leg"
 """The same for several trainings as one population; it answers with a list."""
 
-_FIRST, _NEXT, _RETRY, _LAST = range(4)
-"""Ranks in the queue."""
 
-
-class WorkerPool:
+class WorkerPool(LedgerPool):
     """Runs trainings, a fixed number at a time.
 
     Args:
@@ -93,6 +86,7 @@ class WorkerPool:
         *,
         function: str = JOB_FUNCTION,
     ) -> None:
+        super().__init__()
         workers = integer("workers", workers, 1)
         if not deadline_s > 0:
             raise ValueError(f"deadline_s: expected more than 0, got {deadline_s}")
@@ -100,16 +94,8 @@ class WorkerPool:
         self._deadline = min(deadline_s, threading.TIMEOUT_MAX)
         self._folder = run_dir.resolve()
         self._function = function
-        # By rank, then in the order of coming; None ends a thread.
-        self._waiting: queue.PriorityQueue[tuple[int, int, Work | None]]
-        self._waiting = queue.PriorityQueue()
-        self._numbers = itertools.count()
-        self._finished: queue.SimpleQueue[tuple[TrainingJob, Outcome | Trouble]]
-        self._finished = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._open: dict[str, float] = {}
         self._children: set[Child] = set()
-        self._again: dict[str, str] = {}
         self._closed = False
         self._confinement = Confinement(self._folder, self._deadline)
         start_server()
@@ -120,71 +106,6 @@ class WorkerPool:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, work: Work, /, *, first: bool = False) -> None:
-        """Queue a job, or several as a leg, behind the others or ``first`` of them.
-
-        Raises:
-            RuntimeError: when the pool is closed.
-            ValueError: when the same job is under way already.
-        """
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("submit: the pool is closed")
-            for job in jobs_of(work):
-                if job.key in self._open:
-                    raise ValueError(f"submit: job {job.key[:12]} is under way already")
-            self._open |= {job.key: 0.0 for job in jobs_of(work)}
-        self._queue(work, _FIRST if first else _NEXT)
-
-    def _queue(self, work: Work | None, rank: int) -> None:
-        self._waiting.put((rank, next(self._numbers), work))
-
-    @property
-    def pending(self) -> int:
-        """Jobs that were submitted and not handed back yet."""
-        with self._lock:
-            return len(self._open)
-
-    def progress(self, job: TrainingJob) -> float:
-        """Finished share of a job, 0 to 1; 0 while it waits, 1 when it is done."""
-        with self._lock:
-            return self._open.get(job.key, 1.0)
-
-    def poll(self, timeout: float = 0.0) -> list[tuple[TrainingJob, Outcome | Trouble]]:
-        """What has finished since the last call; waits at most ``timeout`` for one."""
-        found: list[tuple[TrainingJob, Outcome | Trouble]] = []
-        with suppress(queue.Empty):
-            if timeout > 0 and self.pending:
-                found.append(self._finished.get(timeout=timeout))
-            while True:
-                found.append(self._finished.get_nowait())
-        with self._lock:
-            for job, _ in found:
-                self._open.pop(job.key, None)
-        return found
-
-    def as_completed(
-        self, timeout: float | None = None
-    ) -> Iterator[tuple[TrainingJob, Outcome | Trouble]]:
-        """Jobs with their outcomes in the order in which they finish.
-
-        Ends when every submitted job was handed back; more may be submitted while
-        it runs.
-
-        Args:
-            timeout: seconds for the whole iteration; None waits for ever.
-
-        Raises:
-            TimeoutError: when the time is over and jobs are still under way.
-        """
-        end = None if timeout is None else time.monotonic() + timeout
-        while self.pending:
-            left = 1.0 if end is None else end - time.monotonic()
-            found = self.poll(max(0.0, min(1.0, left)))
-            if not found and end is not None and time.monotonic() >= end:
-                raise TimeoutError(f"{self.pending} trainings are still under way")
-            yield from found
-
     def close(self) -> None:
         """Kill what runs and forget what waits."""
         with self._lock:
@@ -193,71 +114,42 @@ class WorkerPool:
         for child in children:
             child.kill()
         self._confinement.close()
-        for _ in self._threads:
-            self._queue(None, _LAST)
+        self._ledger.close(len(self._threads))
         for thread in self._threads:
             thread.join()
-        with self._lock:
-            self._open.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _supervise(self) -> None:
         """One thread per place: starts a worker, listens to it, buries it."""
-        while (work := self._waiting.get()[2]) is not None:
-            if self._closed:
-                continue
+        while (work := self._ledger.next()) is not None:
             outcomes: Outcomes
             try:
                 outcomes = self._run(work)
             except Killed as killed:
-                if self._tries_again(work, str(killed)):
+                found = self._killed(work, killed)
+                if found is None:
                     continue
-                outcomes = self._killed_again(work, killed)
+                outcomes = found
             except Exception as error:
                 outcomes = Trouble.of(self._fault(error))
-            with self._lock:
-                self._again.pop(work.key, None)
             if not self._closed:
                 self._hand_back(jobs_of(work), outcomes)
 
     def _hand_back(self, jobs: Sequence[TrainingJob], outcomes: Outcomes) -> None:
         each = outcomes if isinstance(outcomes, list) else [outcomes] * len(jobs)
-        for pair in zip(jobs, each, strict=True):
-            self._finished.put(pair)
+        for job, outcome in zip(jobs, each, strict=True):
+            self._ledger.finish(job, outcome)
 
-    def _tries_again(self, work: Work, reason: str) -> bool:
-        """Queue killed work a second time, behind the others; False for the third.
+    def _killed(self, work: Work, killed: Killed) -> Failure | Trouble | None:
+        """Try killed work once more, behind the others; else what is to say of it.
 
         A population that is killed twice may have been too large: its halves are tried.
         """
-        with self._lock:
-            twice = work.key in self._again
-            if twice and len(jobs_of(work)) == 1:
-                return False
-            self._again[work.key] = reason.partition("\n")[0]
-            self._tell(work, 0.0)
-        parts = work.halves() if twice and isinstance(work, Leg) else (work,)
-        for part in parts:
-            self._queue(part, _RETRY)
-        return True
-
-    def _tell(self, work: Work, share: float) -> None:
-        """Note progress; under the lock."""
-        self._open |= {job.key: share for job in jobs_of(work)}
-
-    def _killed_again(self, work: Work, killed: Killed) -> Failure | Trouble:
-        before = self._again.get(work.key)
-        if isinstance(killed, Lost):
+        lost = isinstance(killed, Lost)
+        reason = str(killed).partition("\n")[0]
+        before = self._ledger.lost(work, reason, halve=not lost)
+        if before is None:
+            return None
+        if lost:
             text = " ".join(f"{killed} (the first time: {before})".split())
             return Trouble(errno.EAGAIN, f"{text}; {AGAIN}", str(self._folder))
         return Failure("crashed", f"{killed}\nthe first time: {before}")
@@ -304,8 +196,7 @@ class WorkerPool:
 
     def _learn(self, job: TrainingJob) -> Learned | Failure:
         def told(share: float) -> None:
-            with self._lock:
-                self._open[job.key] = share
+            self._ledger.told(job.key, share)
 
         return self._confinement.learn(job, told)
 
@@ -365,8 +256,8 @@ class WorkerPool:
                     "crashed", f"answer larger than the limit of {MAX_ANSWER} bytes"
                 )
             if message[:1] == b"P":
-                with self._lock:
-                    self._tell(work, share_of(message[1:]))
+                for job in jobs_of(work):
+                    self._ledger.told(job.key, share_of(message[1:]))
                 continue
             return answer_of(message[1:], work)
 
