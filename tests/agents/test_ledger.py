@@ -76,3 +76,20 @@ def test_waiting_longer_than_allowed_raises() -> None:
     ledger.submit(job("answer"))
     with pytest.raises(TimeoutError, match="1 trainings are still under way"):
         list(ledger.as_completed(0.05))
+
+
+def test_a_leg_that_is_lost_twice_is_tried_in_halves_until_single_jobs_are_left() -> (
+    None
+):
+    ledger = Ledger()
+    leg = Leg(tuple(job("answer", seed) for seed in range(3)))
+    ledger.submit(leg)
+    assert ledger.next() == leg
+    assert ledger.lost(leg, "first", halve=True) is None
+    assert ledger.next() == leg
+    assert ledger.lost(leg, "second", halve=True) is None
+    one, two = ledger.next(), ledger.next()
+    assert (one, two) == leg.halves()
+    assert isinstance(one, Leg)
+    # A single job was lost before, with its leg: it is not tried for ever.
+    assert ledger.lost(one, "third", halve=True) == "first"
