@@ -34,7 +34,8 @@ from benchmarks.trainers import (
     job,
     policies,
 )
-from guerdon.reward_design.search.race import D3RB, UCB, Halving, Race
+from guerdon.reward_design.search.race import Halving, Race
+from guerdon.reward_design.search.race_bandits import D3RB, UCB
 
 MARGIN = 0.02
 """Of the true score, set before anything was measured: 8 steps of an episode's 360."""

@@ -12,7 +12,8 @@ from benchmarks.corpus import chosen
 from guerdon.agents.recipes import MINIGRID
 from guerdon.agents.training import Leg, TrainingJob, TrainingResult, Trouble
 from guerdon.agents.workers import WorkerPool
-from guerdon.reward_design.search.race import D3RB, UCB, Full, Halving, Race
+from guerdon.reward_design.search.race import Full, Halving, Race
+from guerdon.reward_design.search.race_bandits import D3RB, UCB
 
 TASK = "guerdon/DoorKey-6x6-v0"
 BLOCK = MINIGRID.n_envs * MINIGRID.n_steps

@@ -13,7 +13,8 @@ from guerdon.agents.training import TrainingJob
 from guerdon.journal import TrainingRecord
 from guerdon.reward_design.search import Proposal, Proposer, Request
 from guerdon.reward_design.search.candidate import MODEL_OPERATORS
-from guerdon.reward_design.search.race import D3RB, UCB, Full, Halving, Leg, Race
+from guerdon.reward_design.search.race import Full, Halving, Leg, Race
+from guerdon.reward_design.search.race_bandits import D3RB, UCB
 from guerdon.reward_design.search.screen import Screening
 from guerdon.run.config import RunConfig
 from guerdon.run.trainings import Trainings

@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from guerdon.reward_design.search.race import (
-    D3RB,
-    UCB,
     Full,
     Halving,
     Leg,
     Race,
     paired,
 )
+from guerdon.reward_design.search.race_bandits import D3RB, UCB
 
 NAMES = "abcdefgh"
 
