@@ -58,6 +58,9 @@ def write_trainings(folder: Path, name: str) -> None:
 
 def search_and_keep(config: RunConfig, folder: Path, name: str, command: str) -> None:
     """Run (or go on with) a search and keep its summary and its trainings."""
+    if (folder / "report.html").exists():
+        # Read again it would be stamped with the load and the date of the reading.
+        raise SystemExit(f"{folder}: finished already; move it away to measure anew")
     summary = observed_search(config, folder, Resources(workers=2), quiet=False)
     RESULTS.mkdir(exist_ok=True)
     write_trainings(folder, name)

@@ -21,7 +21,7 @@ from benchmarks.harness import keep, parsed
 
 KEPT = (
     *("trainings", "environment_steps", "failures", "cpu_seconds", "wall_seconds"),
-    *("profile", "seconds"),
+    "profile",
 )
 """Of the summary."""
 
@@ -33,7 +33,7 @@ def search(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         command += [f"--{name}", str(getattr(given, name))]
     started = time.perf_counter()
     done = subprocess.run(
-        [*command, "--out", str(folder), "--json"],
+        [*command, "--out", str(folder), "--json", "--profile"],
         stdout=subprocess.PIPE,
         text=True,
         check=True,

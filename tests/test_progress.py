@@ -16,7 +16,11 @@ CARTPOLE = "guerdon/CartPole-v1"
 
 
 def record(
-    candidate: str, fitness: float | None, purpose: Any = "search", seed: int = 0
+    candidate: str,
+    fitness: float | None,
+    purpose: Any = "search",
+    seed: int = 0,
+    steps: int = 1,
 ) -> TrainingRecord:
     result = None if fitness is None else {"fitness": fitness, "success": 0.5}
     return TrainingRecord(
@@ -24,7 +28,7 @@ def record(
         candidate=candidate,
         seed=seed,
         purpose=purpose,
-        steps=1,
+        steps=steps,
         result=result,
         failure=Failure("crashed", "no") if result is None else None,
         wall_seconds=10.0,
@@ -67,6 +71,17 @@ def test_the_best_has_an_interval_once_it_has_seeds() -> None:
     assert state.best() == "0.3 [0.2, 0.4] by a"
 
 
+def test_the_legs_of_a_race_are_one_training_and_the_furthest_counts() -> None:
+    state = progress._State(RunConfig(task=CARTPOLE), workers=1)
+    for steps, fitness in ((1000, 0.0), (2000, 0.1), (4000, 0.9), (8000, 0.95)):
+        state.see("trained", {"record": record("a", fitness, steps=steps)})
+    state.see("trained", {"record": record("b", 0.99, steps=1000)})
+    assert state.trained == 2
+    assert state.best() == "0.95 by a (one seed)"
+    # Fifty seconds for two trainings.
+    assert state.left() == pytest.approx(25.0 * (state.planned - 2))
+
+
 def test_a_failed_holdout_training_is_no_failed_candidate() -> None:
     state = progress._State(RunConfig(task=CARTPOLE), workers=1)
     state.see("trained", {"record": record("sparse", None, purpose="holdout")})
@@ -77,7 +92,7 @@ def test_a_failed_holdout_training_is_no_failed_candidate() -> None:
     ("llm", "resources", "expected"),
     [
         ("sampler", Resources(), "at most 62 trainings of 100,000 steps, no language"),
-        ("embedded", Resources(), "at most 36 model calls or some"),
+        ("embedded", Resources(), "at most 72 model calls or some"),
         ("openai:gpt-4o-mini", Resources(), r"\(\$0.0"),
         ("openai:gpt-99", Resources(), r"\(price not known\)"),
         ("openai:gpt-4o", Resources(budget_usd=2.0), r"capped at \$2.00"),

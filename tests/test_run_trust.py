@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from guerdon.agents.training import Trust
 from guerdon.jail import Layer
 from guerdon.journal import Journal
 from guerdon.run import Resources, RunConfig, run_search, train_one, trust
@@ -105,6 +106,15 @@ def test_one_training_in_the_jail(tmp_path: Path) -> None:
     assert alone["fitness"] == found["fitness"]
     failed = train_one(COUNTDOWN, HOSTILE, steps=64, eval_episodes=2, trust="jail")
     assert "SIGSYS" in failed["failure"]["reason"]
+
+
+@pytest.mark.parametrize("level", ["language", "jail", "none"])
+def test_what_the_language_can_say_is_run_as_the_language(level: Trust) -> None:
+    only_here = LANGUAGE.replace("now.left}", "where(flag, now.left, 0.0)}").replace(
+        "    return", "    flag = now.left > 0.5\n    return"
+    )
+    found = train_one(COUNTDOWN, only_here, steps=64, eval_episodes=2, trust=level)
+    assert found["fitness"]["n"] == 2
 
 
 def test_a_missing_layer_refuses_before_a_folder_is_made(

@@ -88,10 +88,12 @@ def _refused(file: Path, failure: Failure) -> Answer:
 
 
 def _read_program(file: Path) -> str:
-    from guerdon.reward_design.language.outline import MAX_TEXT
+    from guerdon.reward_design.full_python import MAX_TEXT
 
     with file.open("rb") as opened:
         data = opened.read(4 * MAX_TEXT + 1)
+    if len(data) > 4 * MAX_TEXT:
+        raise ValueError(f"{file}: expected a program of at most {MAX_TEXT:,} letters")
     try:
         return data.decode()
     except UnicodeDecodeError:

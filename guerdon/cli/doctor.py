@@ -117,16 +117,18 @@ def _gpu() -> dict[str, Any]:
 
 
 def _weights() -> list[dict[str, Any]]:
-    from guerdon.llm.weights import MODELS, is_right, model_folder
+    from guerdon.llm.weights import MODELS, find_here, is_offline, model_folder
 
     rows = []
     for name, model in MODELS.items():
-        path = model_folder() / model.filename
-        detail = f"not fetched yet; {model.size >> 20} MiB at first use"
-        ok = is_right(path, model)
-        if ok:
+        path, ours = find_here(model), model_folder() / model.filename
+        if path is not None:
             detail = f"{path}, SHA-256 {model.sha256[:12]}... as pinned"
-        elif path.is_file():
-            detail = f"{path} is not the pinned file; it will be fetched again"
-        rows.append(_row(f"weights of {name}", ok, detail))
+        elif is_offline():
+            detail = "not here; downloads are switched off by the environment"
+        elif ours.is_file():
+            detail = f"{ours} is not the pinned file; it will be fetched again"
+        else:
+            detail = f"not fetched yet; {model.size >> 20} MiB at first use"
+        rows.append(_row(f"weights of {name}", path is not None, detail))
     return rows

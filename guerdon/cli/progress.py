@@ -45,9 +45,10 @@ class _State:
     phase: str = "starting"
     proposed: int = 0
     failed: set[str] = field(default_factory=set)
-    trained: int = 0
+    done: set[tuple[str, str, int]] = field(default_factory=set)
     seconds: list[float] = field(default_factory=list)
-    scores: dict[str, list[float]] = field(default_factory=dict)
+    scores: dict[str, dict[int, tuple[int, float]]] = field(default_factory=dict)
+    """By candidate and seed, the steps of the leg that went furthest, and its score."""
     tokens: int = 0
     calls_failed: int = 0
     shares: list[float] = field(default_factory=list)
@@ -86,14 +87,22 @@ class _State:
             self.phase = f"fetching the model, {data['done'] / data['total']:.0%}"
 
     def _trained(self, record: TrainingRecord) -> None:
-        self.trained += 1
+        self.done.add((record.candidate, record.purpose, record.seed))
         if record.failure is not None and record.purpose == "search":
             self.failed.add(record.candidate)
         if record.wall_seconds is not None:
             self.seconds.append(record.wall_seconds)
         if record.result is not None and record.purpose == "search":
             score = float(record.result["fitness"])
-            self.scores.setdefault(record.candidate, []).append(score)
+            seeds = self.scores.setdefault(record.candidate, {})
+            # A race trains in legs; only the last one is what a candidate has reached.
+            if record.steps >= seeds.get(record.seed, (0, 0.0))[0]:
+                seeds[record.seed] = record.steps, score
+
+    @property
+    def trained(self) -> int:
+        """Trainings that have a result; the legs of one count once."""
+        return len(self.done)
 
     @property
     def planned(self) -> int:
@@ -106,7 +115,7 @@ class _State:
         """Seconds that are left, from the trainings so far."""
         if not self.seconds:
             return None
-        mean = sum(self.seconds) / len(self.seconds)
+        mean = sum(self.seconds) / max(1, len(self.done))
         open_share = sum(1.0 - s for s in self.shares)
         waiting = max(0.0, self.planned - self.trained - len(self.shares))
         return mean * (waiting + open_share) / max(1, self.workers)
@@ -115,8 +124,13 @@ class _State:
         """Best true score so far, with its interval over the candidates' seeds."""
         if not self.scores:
             return "no score yet"
-        name = max(self.scores, key=lambda n: sum(self.scores[n]) / len(self.scores[n]))
-        found = interval(self.scores[name])
+
+        def reached(name: str) -> tuple[int, float]:
+            steps, scores = zip(*self.scores[name].values(), strict=True)
+            return min(steps), sum(scores) / len(scores)
+
+        name = max(self.scores, key=reached)
+        found = interval([score for _, score in self.scores[name].values()])
         if found.n == 1:
             return f"{found.value:.3g} by {name} (one seed)"
         return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}] by {name}"
@@ -232,7 +246,7 @@ def _estimate(
         words += f" (rounded up to {trained:,}, whole rollouts)"
     if config.llm == "sampler":
         return words + ", no language model"
-    calls = config.rounds * config.candidates
+    calls = 2 * config.rounds * config.candidates  # every answer may need a repair
     tokens = calls * (PROMPT_TOKENS + ANSWER_TOKENS)
     words += f", at most {calls} model calls or some {tokens:,} tokens"
     price = _price(config.llm)

@@ -158,6 +158,10 @@ def require_ours(path: Path) -> None:
             f"another program's database (application id {mark:#x}, expected "
             f"{APPLICATION_ID:#x})",
         )
+    if path.with_name(f"{path.name}-journal").exists():
+        # SQLite would write what it says over what was checked, and delete the file
+        # that it names. Ours keep a write-ahead log and never leave one.
+        raise _refused(path, "a rollback journal beside it, which is not ours")
     version = int.from_bytes(header[_USER_VERSION], "big")
     if version != SCHEMA:
         newer = " (a newer Guerdon wrote it: update this one)"
@@ -205,8 +209,9 @@ def open_untouched(
             opened, options = Path(scratch.name) / path.name, "mode=rw"
         connection = _connect(opened, options)
         try:
-            _check_integrity(connection, path)
+            # Foreign tables may hold expressions that the other checks would compute.
             _check_tables(connection, path)
+            _check_integrity(connection, path)
             _check_seal(connection, path)
         except BaseException:
             connection.close()
@@ -243,6 +248,9 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         connection = _connect(path, "mode=rw")
     try:
         with disk_errors(path):
+            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+            if mode != "wal":  # new: the change itself must leave no file behind
+                connection.execute("PRAGMA journal_mode = MEMORY")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
         _check_tables(connection, path)

@@ -283,6 +283,7 @@ class Metered:
             cost = Cost(answer.tokens, answer.usd)
         except ModelError as error:
             cost = self._cost(error.prompt_tokens, error.completion_tokens)
+            error.usd = cost.usd
             raise
         finally:
             self._budget.spend(reservation, cost)

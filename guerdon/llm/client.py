@@ -54,6 +54,9 @@ FORMS = (
 """Every form of URI that ``connect`` takes."""
 
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Names of our own machine."""
+
 MOST_NUMBER = 2**53
 """Largest token count, price or time in a recorded answer."""
 
@@ -69,6 +72,8 @@ class ModelError(Exception):
         prompt_tokens: tokens of the prompt that were paid for nothing; the most that
             they can be where a server that broke off did not say.
         completion_tokens: the same for tokens of the answer.
+
+    ``usd`` is what these tokens cost, where somebody knows a price.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class ModelError(Exception):
         self.retry_after = retry_after
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = completion_tokens
+        self.usd: float | None = None
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.message}"
@@ -336,12 +342,12 @@ def connect(
         base_url, model = endpoint_address(uri)
         # Before anything is made or paid for, not at the first request.
         require_installed("openai", "llm")
-        is_openai = urlsplit(base_url).hostname == "api.openai.com"
-        price = price or (find_price(model) if is_openai else None)
+        own = is_openai(base_url)
+        price = price or (find_price(model) if own else None)
         chat = Endpoint(
             base_url,
             model,
-            key=key or find_key(openai=is_openai),
+            key=key or find_key(openai=own),
             timeout=timeout or 120.0,
             price=price,
         )
@@ -409,4 +415,14 @@ def endpoint_address(uri: str) -> tuple[str, str]:
             f"language model {uri!r}: expected {parts.scheme}://HOST:PORT/v1#MODEL, "
             f"with the model's name after '#'"
         )
+    try:
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"language model {uri!r}: {error}") from None
     return parts._replace(fragment="").geturl().rstrip("/"), parts.fragment
+
+
+def is_openai(base_url: str) -> bool:
+    """Whether an address is OpenAI's own; its key never travels in the clear."""
+    parts = urlsplit(base_url)
+    return parts.scheme == "https" and parts.hostname == "api.openai.com"

@@ -19,14 +19,19 @@ from guerdon.llm.budget import (
     could_have,
     prompt_size,
 )
-from guerdon.llm.client import Answer, Message, ModelError, Request, nearest
+from guerdon.llm.client import (
+    LOOPBACK,
+    Answer,
+    Message,
+    ModelError,
+    Request,
+    nearest,
+)
 from guerdon.llm.reply import ADDED, count, cut, retry_after, usage_of
 from guerdon.llm.secret import Secret, silence
 from guerdon.llm.wire import Deadline, http_client
 
 PROBE = 'root ::= "ok"'
-
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Endpoint:
@@ -141,7 +146,7 @@ class Endpoint:
         with self._lock:
             if self._client is None:
                 openai = require("openai", "llm")
-                local = urlsplit(self._base_url).hostname in _LOOPBACK
+                local = urlsplit(self._base_url).hostname in LOOPBACK
                 self._client = openai.OpenAI(
                     base_url=self._base_url,
                     # The package wants some key; servers without one ignore it.

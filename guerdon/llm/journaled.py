@@ -150,6 +150,7 @@ class Journaled:
                 request=request.as_json(),
                 prompt_tokens=error.prompt_tokens,
                 completion_tokens=error.completion_tokens,
+                usd=error.usd,
                 seconds=seconds,
                 failure=f"{how}{error}",
             )

@@ -6,13 +6,15 @@ this machine; nothing is fetched.
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from guerdon.extras import MissingExtra, require_installed
-from guerdon.llm.client import ModelError, endpoint_address
+from guerdon.llm.client import LOOPBACK, ModelError, endpoint_address, is_openai
 from guerdon.llm.embedded import candidates_for, free_memory
 from guerdon.llm.secret import find_key
 from guerdon.llm.weights import Weights, find_here, is_offline
@@ -54,20 +56,24 @@ def reach(uri: str) -> Reached:
         return _embedded(name or None)
     base, model = endpoint_address(uri)
     try:
-        key = find_key(openai=uri.startswith("openai:"))
+        key = find_key(openai=is_openai(base))
     except ModelError as error:
         return Reached(False, error.message)
     asked = urllib.request.Request(f"{base}/models")
     if key:
         asked.add_header("Authorization", f"Bearer {key.reveal()}")
     try:
-        opener = urllib.request.build_opener(_NoRedirect)
+        handlers: list[Any] = [_NoRedirect]
+        if urlsplit(base).hostname in LOOPBACK:
+            # As when a search asks: a proxy has no business with our own machine.
+            handlers.append(urllib.request.ProxyHandler({}))
+        opener = urllib.request.build_opener(*handlers)
         with opener.open(asked, timeout=SECONDS) as answer:
             text = answer.read(_MOST)
     except urllib.error.HTTPError as error:
         with error:
             return _refused(error.code)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         return Reached(False, key.scrub(f"no answer ({reason})")[:200])
     return Reached(True, _listed(text, model))

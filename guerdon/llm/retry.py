@@ -141,6 +141,7 @@ class Retrying:
         self._breaker = breaker or Breaker()
         self._sleep = sleep
         self._watch = watch or Unwatched()
+        self._closed = False
 
     @property
     def model(self) -> str:
@@ -162,6 +163,8 @@ class Retrying:
                 answer = self._chat.chat(request)
             except ModelError as error:
                 delay = self._delay(error, attempt)
+                if self._closed:
+                    raise
                 if delay is None:
                     # A budget that ran out says nothing about the endpoint.
                     if error.kind != "budget" and self._breaker.failed():
@@ -173,9 +176,13 @@ class Retrying:
                     self._watch.breaker(False, "")
                 return answer
             self._sleep(delay)
+            if self._closed:
+                # Asked now, it would be bought for nobody.
+                raise ModelError("the chat was closed between two attempts", "server")
 
     def close(self) -> None:
-        """Close the chat inside."""
+        """Close the chat inside, and ask no more."""
+        self._closed = True
         self._chat.close()
 
     def _delay(self, error: ModelError, attempt: int) -> float | None:

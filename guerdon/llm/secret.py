@@ -12,6 +12,10 @@ from urllib.parse import quote
 
 from guerdon.llm.client import ModelError
 
+SHORTEST = 8
+"""Letters of the shortest key that is one. ``x`` or ``none``, which a server without
+keys is given, are no secrets, and stand in every program."""
+
 LONGEST = 8192
 """Bytes of the largest file that can be a key."""
 
@@ -29,8 +33,8 @@ _LOGGERS = (
 class Secret:
     """A text that shows itself as ``***`` everywhere but in ``reveal``.
 
-    >>> key = Secret("sk-123")
-    >>> f"{key} {key!r}", key.scrub("Bearer sk-123")
+    >>> key = Secret("sk-12345")
+    >>> f"{key} {key!r}", key.scrub("Bearer sk-12345")
     ('*** ***', 'Bearer ***')
 
     Raises:
@@ -53,8 +57,8 @@ class Secret:
         return self._value
 
     def scrub(self, text: str) -> str:
-        """``text`` without the secret, quoted or not."""
-        if not self._value:
+        """``text`` without the secret, quoted or not; with a dummy as it is."""
+        if len(self._value) < SHORTEST:
             return text
         # A server that echoes the key does so as JSON, Python or an address shows it.
         shown = {

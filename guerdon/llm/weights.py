@@ -326,12 +326,17 @@ def store(chunks: Iterable[bytes], weights: Weights, folder: Path) -> Path:
     path = folder / weights.filename
     beside = folder / f"{weights.filename}.assembling"
     sha = hashlib.sha256()
-    with beside.open("wb") as file:
-        for chunk in chunks:
-            sha.update(chunk)
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with beside.open("wb") as file:
+            for chunk in chunks:
+                sha.update(chunk)
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        # A full disk would stay full.
+        beside.unlink(missing_ok=True)
+        raise
     if sha.hexdigest() != weights.sha256:
         os.replace(beside, rejected(path))
         raise FetchError(

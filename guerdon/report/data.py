@@ -48,6 +48,10 @@ _COMMAND_FLAGS = (
     "algo",
     "seed",
     "trust",
+    "trainer",
+    "race",
+    "eta",
+    "rungs",
 )
 
 
@@ -116,7 +120,6 @@ class RunData:
             config = journal.meta("config")
             versions = journal.meta("versions")
             self.created = as_number(journal.meta("created"))
-            self.command_given = journal.meta("command")
             self.episode = journal.meta("episode")
             self._intent = journal.meta("intent")
             self._selection = journal.meta("selection")
@@ -352,8 +355,6 @@ class RunData:
     @property
     def command(self) -> str:
         """The command that repeats the run, into a new folder."""
-        if isinstance(self.command_given, str):
-            return self.command_given
         words = ["guerdon", "search", self.task]
         for flag in _COMMAND_FLAGS:
             value = self.config.get(flag)

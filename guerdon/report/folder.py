@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,11 @@ def require_no_links(folder: Path) -> None:
         JournalError: names the link.
     """
     for path in _ours(folder):
-        if path.is_symlink():
+        mode = path.lstat().st_mode
+        if not (stat.S_ISLNK(mode) or stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            # A pipe never begins, and a device never ends.
+            raise JournalError(f"{path}: expected a file or folder of the run")
+        if stat.S_ISLNK(mode):
             raise JournalError(
                 f"{path}: expected a file or folder of the run, found a link to "
                 f"{os.readlink(path)!r}; nothing was read or written. Remove it, or "

@@ -56,13 +56,14 @@ def missing() -> str:
 def number(value: float | None, digits: int = 3) -> str:
     """A number in plain words: no exponent where a person would write none.
 
-    >>> number(0.9137), number(123456.0), number(None)
-    ('0.914', '123,456', 'not measured')
+    >>> number(0.9137), number(123456.0), number(-144.0, 2), number(None)
+    ('0.914', '123,456', '-144', 'not measured')
     """
     if value is None or not math.isfinite(value):
         return NOT_MEASURED
     if value == 0 or 1e-3 <= abs(value) < 1e3:
-        return f"{value:.{digits}g}"
+        text = f"{value:.{digits}g}"
+        return f"{value:,.0f}" if "e" in text else text
     if abs(value) < 1e9 and abs(value) >= 1e3:
         return f"{value:,.0f}"
     return f"{value:.2e}"

@@ -23,6 +23,7 @@ from guerdon.faults import (
     whole_file,
 )
 from guerdon.report.profile import training_profile
+from guerdon.reward_design.language import Rejected, parse
 from guerdon.run.config import Resources
 from guerdon.run.trust import require_enforced
 from guerdon.types import Failure
@@ -117,6 +118,8 @@ def train_one(
         trust="language" if reward in NAMES else trust,
     )
     one = load_task(task)
+    if job.trust != "language" and _is_program(reward, one):
+        job = replace(job, trust="language")
     require_trainable(one, algo)
     # Weights and result name the steps that were taken, not those asked for.
     job = replace(job, steps=recipe_for(one, algo).whole_steps(job.steps))
@@ -141,6 +144,15 @@ def train_one(
         with machine_faults(out), whole_file(out / "result.json") as partial:
             partial.write_text(outcome.to_json() + "\n")
     return found
+
+
+def _is_program(text: str, task: Task) -> bool:
+    """Whether the language can say it: then it never needs more trust than that."""
+    try:
+        parse(text, task.layout, task.action)
+    except Rejected:
+        return False
+    return True
 
 
 def _trained(

@@ -208,6 +208,15 @@ class Asked:
         """Whether the server gave an answer that somebody has to pay."""
         return self.fault is None or self.fault in LYING
 
+    @property
+    def settled(self) -> bool:
+        """Whether it was a question about grammars that the server let be settled.
+
+        No words are an answer here: they say that the grammar was not kept.
+        """
+        empty = self.fault in ("empty answer", "no answer")
+        return self.probe and (self.answered or empty)
+
 
 class FaultyServer:
     """Answers well, lies, or fails, as a seed says.
@@ -306,9 +315,9 @@ def account(folder: Path, server: FaultyServer) -> dict[str, int]:
         calls, totals = journal.calls(), journal.totals()
     made = [c for c in calls if c.failure is None or _was_made(c.failure)]
     answered = [c for c in made if c.failure is None]
-    # A question about grammars that was answered is no call of its own; its tokens are
+    # A question about grammars that was settled is no call of its own; its tokens are
     # those of the first answer.
-    asked = [a for a in server.log if not (a.probe and a.answered)]
+    asked = [a for a in server.log if not a.settled]
     assert len(made) == len(asked) == totals.calls_ok + totals.calls_failed
     assert len(answered) == sum(a.answered for a in asked) == totals.calls_ok
     assert totals.calls_refused == len(calls) - len(made)
