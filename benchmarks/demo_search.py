@@ -3,11 +3,14 @@
 Claims: within 20 minutes on two cores after the download the winner solves at least
 .8 of fresh episodes over five fresh seeds, beside the sparse reward and the usual
 hand-made dense one; and what the model alone and the operators alone found is shown.
+``python -m benchmarks.demo_search sampler`` is the same search without a model.
 """
 
 from __future__ import annotations
 
 import csv
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,7 @@ def write_trainings(folder: Path, name: str) -> None:
                 "operator",
                 "purpose",
                 "seed",
+                "steps",
                 "fitness",
                 "success",
                 "failure",
@@ -53,7 +57,7 @@ def write_trainings(folder: Path, name: str) -> None:
             ]
             who = operators.get(t.candidate, "reference")
             why = t.failure.kind if t.failure else ""
-            out.writerow([t.candidate, who, t.purpose, t.seed, *scores, why])
+            out.writerow([t.candidate, who, t.purpose, t.seed, t.steps, *scores, why])
 
 
 def search_and_keep(config: RunConfig, folder: Path, name: str, command: str) -> None:
@@ -64,8 +68,19 @@ def search_and_keep(config: RunConfig, folder: Path, name: str, command: str) ->
     summary = observed_search(config, folder, Resources(workers=2), quiet=False)
     RESULTS.mkdir(exist_ok=True)
     write_trainings(folder, name)
-    keep(name, command, summary)
+    keep(name, command, {"config": asdict(config), **summary})
+
+
+def main() -> None:
+    """The demo's search, or the same with the model that the command line names."""
+    if not sys.argv[1:]:
+        search_and_keep(CONFIG, FOLDER, "demo_search", "make bench-demo")
+    for model in sys.argv[1:]:
+        name = f"demo_search_{model}"
+        command = f"python -m benchmarks.demo_search {model}"
+        folder = FOLDER.with_name(f"bench-demo-{model}")
+        search_and_keep(replace(CONFIG, llm=model), folder, name, command)
 
 
 if __name__ == "__main__":
-    search_and_keep(CONFIG, FOLDER, "demo_search", "make bench-demo")
+    main()

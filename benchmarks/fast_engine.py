@@ -5,10 +5,11 @@ Claims: the engine takes at least 400 times the steps a second of Gymnasium's
 same at 4096 lanes as at 256, and a single environment made by ``gym.make`` is at least
 8 times as fast as MiniGrid's.
 
-Both sides play the same tape of actions. Before any clock starts, instances of the very
-vector environment that is measured are exported into the engine, and image, reward and
-ends are compared byte for byte; a scripted player, which opens doors and wins, does the
-same with every feature (``tests/envs/grid/parity.py``).
+Both sides play the same tape of actions with the same autoreset. Before any clock
+starts, the instances of a vector environment of every measured size are exported into
+an engine of that size and those threads, and image, reward and ends are compared byte
+for byte; a scripted player, which opens doors and wins, does the same with every
+feature (``tests/envs/grid/parity.py``).
 """
 
 from __future__ import annotations
@@ -48,18 +49,24 @@ def vector_env(lanes: int) -> SyncVectorEnv:
     )
 
 
-def compare(lanes: int, steps: int) -> dict[str, int]:
-    """Play the engine beside the vector environment, as it is measured.
+def engine_of(lanes: int, threads: int) -> GridEngine:
+    """The engine as it is measured, with the autoreset of the other side."""
+    return GridEngine(LEVEL, lanes, threads=threads, autoreset="next_step")
+
+
+def compare(lanes: int, threads: int, steps: int) -> dict[str, int]:
+    """Play the engine beside the vector environment, both as they are measured.
 
     Args:
         lanes: how many environments.
-        steps: of all of them together.
+        threads: of the engine.
+        steps: of all lanes together.
 
     Raises:
         AssertionError: where they differ.
     """
     theirs = vector_env(lanes)
-    ours = GridEngine(LEVEL, lanes, autoreset="next_step")
+    ours = engine_of(lanes, threads)
     rng = np.random.default_rng(0)
     theirs.reset(seed=0)
     ours.reset(np.arange(lanes))
@@ -99,7 +106,7 @@ def tape(steps: int, lanes: int) -> np.ndarray:
 
 def engine_side(lanes: int, threads: int, steps: int) -> Callable[[], float]:
     """Nanoseconds a step of the engine over so many steps of all lanes together."""
-    engine = GridEngine(LEVEL, lanes, threads=threads)
+    engine = engine_of(lanes, threads)
     engine.reset(np.arange(lanes))
     actions, out = tape(max(1, steps // lanes), lanes), engine.new_arrays()
 
@@ -214,9 +221,13 @@ def main() -> None:
         given.pairs, given.lanes, given.compare = 2, [16, 64], 2000
         given.steps, given.rival_steps = 20_000, 256
     rows: dict[str, Any] = {
-        "equal, random play": compare(16, given.compare),
-        "equal, scripted play": compare_scripted(given.compare // 5),
+        f"equal, random play, {lanes} lanes, {threads} thread(s)": compare(
+            lanes, threads, given.compare
+        )
+        for lanes in given.lanes
+        for threads in given.threads
     }
+    rows["equal, scripted play"] = compare_scripted(given.compare // 5)
     for lanes in given.lanes:
         theirs = vector_side(vector_env(lanes), given.rival_steps)
         for threads in given.threads:

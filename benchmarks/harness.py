@@ -1,7 +1,8 @@
 """How Guerdon measures: both sides alternated, a median ratio with its interval.
 
-A result is marked invalid when more is running than the machine has cores. Sides are
-told the same thing and checked to give the same thing before any clock starts.
+A result is marked invalid when more was running than the machine has cores, at its end
+or at any turn before. Sides are told the same thing and checked to give the same thing
+before any clock starts.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import argparse
 import json
 import os
 import platform
+import resource
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -23,7 +26,12 @@ RESULTS = Path(__file__).parent / "results"
 QUICK = Path("runs/bench-quick")
 """Where what is no measurement goes."""
 PAIRS = 9
+THREADS = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 LIBRARIES = ("torch", "numba", "gymnasium", "minigrid", "stable-baselines3", "mujoco")
+
+_STARTED = time.monotonic()
+_loads: list[float] = []
+"""Load of the machine at every turn of this process."""
 
 
 def alternated(
@@ -60,6 +68,7 @@ def turns(
             run()
     seconds = {name: np.zeros(rounds) for name in names}
     for number in range(rounds):
+        _loads.append(os.getloadavg()[0])
         for name in names if number % 2 == 0 else names[::-1]:
             started = time.perf_counter()
             own = sides[name]()
@@ -110,11 +119,31 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "processor": processor(),
         "cores": os.cpu_count(),
+        "threads": {name: os.environ.get(name) for name in THREADS},
+        "commit": commit(),
         "system": platform.platform(),
         "numpy": version("numpy"),
         **{name: version(name) for name in LIBRARIES if _installed(name)},
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def commit() -> str | None:
+    """What is measured, with a mark where files were changed since."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(
+            command, cwd=RESULTS.parent, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those that it has waited for."""
+    spent = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in spent)
 
 
 def _installed(name: str) -> bool:
@@ -152,13 +181,15 @@ def keep(
     name: str, command: str, rows: Mapping[str, Any], folder: Path = RESULTS
 ) -> None:
     """Print the rows and keep them as ``NAME.json`` in a folder."""
-    load = os.getloadavg()[0]
+    load = max([*_loads, os.getloadavg()[0]])
     cores = os.cpu_count() or 1
     result = {
         "command": command,
         "machine": machine(),
         "load": round(load, 2),
         "valid": load <= cores + 0.5,
+        "wall_seconds": round(time.monotonic() - _STARTED, 1),
+        "cpu_seconds": round(cpu_seconds(), 1),
         "rows": rows,
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -66,8 +66,9 @@ class Records:
     def _write(self, lines: Sequence[Sequence[str]], mode: str) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(lines)
-        with self.path.open(mode, newline="") as file:
-            file.write(text.getvalue())
+        # In one piece: rows given together are kept together.
+        with self.path.open(f"{mode}b", buffering=0) as file:
+            file.write(text.getvalue().encode())
 
 
 def _text(value: Any) -> str:
