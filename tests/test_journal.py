@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
 import math
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -506,6 +508,25 @@ def test_a_process_killed_while_it_made_its_journal_is_forgotten(
     assert sorted(fingerprint(tmp_path)) == ["journal.lock", "journal.sqlite"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
+def test_making_a_journal_never_leaves_a_rollback_journal_to_a_kill(
+    tmp_path: Path,
+) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    watch = libc.inotify_init1(os.O_NONBLOCK)
+    assert libc.inotify_add_watch(watch, os.fsencode(tmp_path), 0x100) > 0  # IN_CREATE
+    try:
+        with Journal.create(tmp_path, CONFIG) as journal:
+            journal.set_meta("intent", "honest")
+        with Journal.open(tmp_path) as journal:
+            journal.set_meta("other", 1)
+        seen = os.read(watch, 1 << 16)
+    finally:
+        os.close(watch)
+    assert b"journal.sqlite-wal" in seen
+    assert b"-journal" not in seen
+
+
 # Folders that are not ours ----------------------------------------------------------
 
 
@@ -704,3 +725,45 @@ def test_tables_that_are_not_ours_to_the_letter_are_refused(
     with pytest.raises(JournalError, match="tables that Guerdon did not make"):
         Journal.open(tmp_path / "run", readonly=not running)
     assert path.read_bytes() == before
+
+
+def write_hot_journal(path: Path, scratch: Path) -> None:
+    """A rollback journal that would turn ``honest`` into ``forged``."""
+    copy = scratch / path.name
+    shutil.copy(path, copy)
+    with closing(sqlite3.connect(copy, isolation_level=None)) as db:
+        assert db.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+        db.execute("UPDATE meta SET value = '\"forged\"' WHERE key = 'intent'")
+        db.execute("PRAGMA cache_size = 1")
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("UPDATE meta SET value = '\"honest\"' WHERE key = 'intent'")
+        db.execute("CREATE TABLE filler (x)")
+        for _ in range(100):  # more than the cache holds, so that it reaches the disk
+            db.execute("INSERT INTO filler VALUES (zeroblob(3000))")
+        hot = copy.with_name(f"{path.name}-journal")
+        shutil.copy(hot, path.with_name(hot.name))
+        db.execute("ROLLBACK")
+
+
+def test_a_rollback_journal_beside_ours_is_refused_and_nothing_is_written(
+    tmp_path: Path,
+) -> None:
+    folder, scratch = tmp_path / "run", tmp_path / "scratch"
+    scratch.mkdir()
+    with Journal.create(folder, CONFIG) as journal:
+        journal.set_meta("intent", "honest")
+    write_hot_journal(folder / "journal.sqlite", scratch)
+    before = fingerprint(folder)
+    assert "journal.sqlite-journal" in before
+    for attempt in (
+        lambda: Journal.open(folder),
+        lambda: Journal.open(folder, readonly=True),
+        lambda: Journal.open_or_create(folder, CONFIG),
+    ):
+        with pytest.raises(JournalError, match="a rollback journal beside it"):
+            attempt()
+        assert fingerprint(folder) == before
+    # It is as bad as it is said to be: SQLite alone would have obeyed it.
+    with closing(sqlite3.connect(folder / "journal.sqlite")) as db:
+        row = db.execute("SELECT value FROM meta WHERE key = 'intent'").fetchone()
+    assert row == ('"forged"',)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from dataclasses import asdict
 from errno import EACCES, ENOTDIR
@@ -90,12 +91,13 @@ def _refused(file: Path, failure: Failure) -> Answer:
 def _read_program(file: Path) -> str:
     from guerdon.reward_design.full_python import MAX_TEXT
 
+    most = 4 * MAX_TEXT + 4
     with file.open("rb") as opened:
-        data = opened.read(4 * MAX_TEXT + 1)
-    if len(data) > 4 * MAX_TEXT:
-        raise ValueError(f"{file}: expected a program of at most {MAX_TEXT:,} letters")
+        data = opened.read(most)
     try:
-        return data.decode()
+        # Of what is longer so much is read that whoever reads it finds it too long,
+        # also where the cut goes through a letter.
+        return codecs.getincrementaldecoder("utf-8")().decode(data, len(data) < most)
     except UnicodeDecodeError:
         raise ValueError(
             f"{file}: expected text in UTF-8 with a reward program"

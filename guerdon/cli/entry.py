@@ -62,7 +62,8 @@ _DESCRIPTION = """The workbench for reward design on Gymnasium.
 
 Exit status: 0 when all is well; 1 when the program that is checked is refused, a
 training fails, or the doctor finds that no search can run; 2 when the input is wrong,
-also when the code of your own task fails; 130 after Ctrl-C."""
+also when the code of your own task fails; 70 for an error in guerdon itself; 130 after
+Ctrl-C; 141 when whoever reads the output has gone."""
 
 Command = Callable[[], Answer]
 

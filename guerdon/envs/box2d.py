@@ -20,38 +20,39 @@ from guerdon.types import ActionSpec, Episode, Feature, Layout
 # Half the width and half the height of the scene, and the height of the hull over
 # its feet, in metres: 600, 400 and 18 pixels at 30 pixels a metre.
 _HALF_WIDTH, _HALF_HEIGHT, _LEG = 10.0, 20 / 3, 18 / 30
-_MAX_SPEED = math.hypot(50.0, 75.0)
+
+# Box2D moves a body by at most 2 m and turns it by at most pi / 2 a step of 1/50 s.
+_MAX_SPEED, _MAX_SPIN = 100.0, 25.0 * math.pi
 
 
 def _flag(name: str, meaning: str, better: Any = None) -> Feature:
     return Feature(name, meaning, "flag", low=0.0, high=1.0, better=better)
 
 
-# Gymnasium declares its bounds for scaled values; here they are in metres.
+# Gymnasium's declared bounds are not kept: nothing ends a climb, and turns add up.
 _LANDER = Layout(
     [
         Feature(
             "x", "sideways position; the pad is at 0", unit="m", low=-25.0, high=25.0
         ),
-        Feature("y", "height over the pad", unit="m", low=-50 / 3, high=50 / 3),
-        Feature("vx", "sideways velocity", unit="m/s", low=-50.0, high=50.0),
-        Feature("vy", "velocity upwards", unit="m/s", low=-75.0, high=75.0),
+        Feature("y", "height over the pad", unit="m"),
         Feature(
-            "angle",
-            "tilt, 0 is upright",
-            unit="rad",
-            low=-2 * math.pi,
-            high=2 * math.pi,
+            "vx", "sideways velocity", unit="m/s", low=-_MAX_SPEED, high=_MAX_SPEED
         ),
+        Feature("vy", "velocity upwards", unit="m/s", low=-_MAX_SPEED, high=_MAX_SPEED),
+        Feature("angle", "tilt, 0 is upright; turns add up", unit="rad"),
         Feature(
-            "angular_velocity", "rate of the tilt", unit="rad/s", low=-25.0, high=25.0
+            "angular_velocity",
+            "rate of the tilt",
+            unit="rad/s",
+            low=-_MAX_SPIN,
+            high=_MAX_SPIN,
         ),
         Feature(
             "distance_to_pad",
             "straight distance to the pad",
             unit="m",
             low=0.0,
-            high=math.hypot(25.0, 50 / 3),
             better="lower",
         ),
         Feature(
@@ -87,8 +88,9 @@ def read_lander(env: Any, obs: Any, info: Mapping[str, Any]) -> np.ndarray:
         hull.angularVelocity,
         math.hypot(x, y),
         math.hypot(vx, vy),
-        env.legs[0].ground_contact,
+        # Gymnasium's first leg is the one on the right.
         env.legs[1].ground_contact,
+        env.legs[0].ground_contact,
         left >= 0.0 and right >= 0.0,
         env.game_over or abs(x) >= _HALF_WIDTH,
         not hull.awake,

@@ -193,11 +193,16 @@ def _play(
     obs, info = env.reset(seed=seed)
     observed: list[np.ndarray] = []
     infos: list[Mapping[str, Any]] = []
-    for _ in range(steps):
+
+    def look() -> None:
         observed.append(read_parts(paths, (), env, obs, info) if paths else np.empty(0))
         infos.append(dict(info))
+
+    for _ in range(steps):
+        look()
         obs, _, terminated, truncated, info = env.step(env.action_space.sample())
         if terminated or truncated:
+            look()  # how an episode ended is often said by its last info alone
             obs, info = env.reset()
     keys = dict.fromkeys(
         key for info in infos for key, value in info.items() if _is_column(key, value)
@@ -220,7 +225,7 @@ def _column_feature(key: str, values: list[float | bool]) -> Feature:
 
 
 def _with_ranges(features: list[Feature], seen: np.ndarray) -> list[Feature]:
-    """The features with the range of random play, ``seen`` (steps, W), in words.
+    """The features with the range of random play, ``seen`` (rows, W), in words.
 
     A range that was seen is no bound: ``low`` and ``high`` stay the space's own.
     """

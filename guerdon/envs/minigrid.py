@@ -6,7 +6,8 @@ another world there than here; else, or with ``engine="minigrid"``, on Farama Mi
 
 The observation is the agent's egocentric image alone, ``(7, 7, 3)`` uint8: object,
 colour and state of every cell it sees. Fitness is the environment's own return,
-``1 - 0.9 t / T`` on success and 0 otherwise.
+``1 - 0.9 t / T`` on success and 0 otherwise, but -1 where an episode of
+Dynamic-Obstacles ends at a ball or a wall.
 
 Reference: Chevalier-Boisvert et al. 2023, "Minigrid & Miniworld", NeurIPS Datasets
 and Benchmarks.
@@ -36,6 +37,12 @@ ACTIONS = ("left", "right", "forward", "pickup", "drop", "toggle", "done")
 
 SPARSE = ReferenceReward(
     None, "MiniGrid's own reward: 1 - 0.9 t / T on success, otherwise 0"
+)
+
+_SPARSE_OBSTACLES = ReferenceReward(
+    None,
+    "MiniGrid's own reward: 1 - 0.9 t / T on success, -1 for running into a ball or a "
+    "wall, otherwise 0",
 )
 
 
@@ -94,11 +101,12 @@ def _task(level: Level) -> Task:
         "success": positive_return,
         "horizon": level.horizon,
     }
+    sparse = _SPARSE_OBSTACLES if level.kind == "obstacles" else SPARSE
     human = {} if kind.human is None else {"human": HUMAN[kind.human]}
     return Task(
         id=f"guerdon/{level.name}-v0",
         intent=kind.intent,
-        rewards={"sparse": SPARSE, **human},
+        rewards={"sparse": sparse, **human},
         budget=level.budget,
         family="minigrid",
         source=f"Farama MiniGrid, {level.base}",

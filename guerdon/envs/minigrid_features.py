@@ -67,7 +67,15 @@ class Things:
                 self.lava.add((x, y))
             elif thing.type == "door":
                 self.doors.append(Door(thing, x, y))
+        held = env.carrying
+        if held is not None:
+            # The first look at the level comes in the middle of an episode.
+            if held.type == "key":
+                self.key = held
+            if (held.type, held.color) == moved:
+                self.target = held
         locked = [door for door in self.doors if door.thing.is_locked]
+        locked = locked or _unlocked(env, self.doors)
         self.door: Any = next(iter(locked or self.doors), None)
         self.room = _behind(env, self.door)
         self.gap: Any = _gap(self.lava, env.grid.width, env.grid.height)
@@ -80,6 +88,21 @@ class Things:
         if rooms and hasattr(rooms[0], "entryDoorPos"):
             order = [tuple(map(int, room.entryDoorPos)) for room in rooms[1:]]
             self.doors.sort(key=lambda door: order.index((door.x, door.y)))
+
+
+def _unlocked(env: Any, doors: list[Door]) -> list[Door]:
+    """The doors that were locked once: of rooms that remember it."""
+    # LockedRoom lists its rooms and where their doors are; levels made of a grid of
+    # rooms keep the doors themselves.
+    rooms = [r for r in getattr(env, "rooms", []) if getattr(r, "locked", False)]
+    places = [tuple(map(int, room.doorPos)) for room in rooms]
+    grid = getattr(env, "room_grid", [])
+    kept = [thing for row in grid for r in row if r.locked for thing in r.doors]
+    return [
+        door
+        for door in doors
+        if (door.x, door.y) in places or any(door.thing is thing for thing in kept)
+    ]
 
 
 def _behind(env: Any, door: Door | None) -> tuple[int, int, int]:

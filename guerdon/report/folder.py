@@ -17,19 +17,25 @@ _FILES = ("journal.", "report.", "bank.npz", ".bank.npz")
 
 
 def require_no_links(folder: Path) -> None:
-    """Refuse a run folder in which a file or folder of ours is a link.
+    """Refuse a run folder in which a file or folder of ours is a link or a pipe.
 
     What a run writes through a link lands on somebody else's file, and what the report
     reads through one leaves with the report. The folder itself may be a link.
 
     Raises:
-        JournalError: names the link.
+        JournalError: names the link, or what is neither file nor folder.
     """
     for path in _ours(folder):
-        mode = path.lstat().st_mode
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:  # of a run that is under way
+            continue
         if not (stat.S_ISLNK(mode) or stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             # A pipe never begins, and a device never ends.
-            raise JournalError(f"{path}: expected a file or folder of the run")
+            raise JournalError(
+                f"{path}: expected a file or folder of the run, found a pipe, a socket "
+                "or a device; nothing was read or written. Remove it"
+            )
         if stat.S_ISLNK(mode):
             raise JournalError(
                 f"{path}: expected a file or folder of the run, found a link to "

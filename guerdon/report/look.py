@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guerdon.extras import MissingExtra, require
+from guerdon.faults import whole_file
 from guerdon.report.data import RunData
 
 if TYPE_CHECKING:
@@ -92,7 +93,9 @@ WORDS = {
 
 def png(painter: Painter, data: RunData, path: Path) -> None:
     """Write a chart as a PNG for slides and papers, in the light colours."""
-    path.write_bytes(_draw(painter, data, LIGHT, "png"))
+    with whole_file(path) as partial:
+        partial.unlink(missing_ok=True)  # it may be another name of another file
+        partial.write_bytes(_draw(painter, data, LIGHT, "png"))
 
 
 def svg_uri(painter: Painter, data: RunData, look: Look) -> str:

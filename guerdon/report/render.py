@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from guerdon.agents.evaluate import Policy
+from guerdon.agents.evaluate import Policy, Remembering, choose
 from guerdon.envs.task import Task
 from guerdon.extras import require
 
@@ -89,6 +89,8 @@ def _play(
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     rng = np.random.default_rng(seed)
+    if isinstance(policy, Remembering):
+        policy.forget()
     env: gym.Env[Any, Any] = task.make(render_mode="rgb_array")
     try:
         if not isinstance(env.observation_space, gym.spaces.Box):
@@ -99,7 +101,7 @@ def _play(
         length, over = 0, False
         while not over:
             batch = np.asarray(obs)[None]
-            action = policy.predict(batch, deterministic=deterministic, rng=rng)[0]
+            action = choose(policy, batch, [0], deterministic, rng)[0]
             obs, _, terminated, truncated, info = env.step(action)
             length += 1
             over = bool(terminated or truncated)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from guerdon.envs.table import load_task
+from guerdon.types import Features
 
 
 def test_cartpole_features_are_its_state() -> None:
@@ -96,10 +98,18 @@ def test_pendulum_features_give_its_own_observation_and_reward() -> None:
     assert info["success"] is False
 
 
+def legs_by_side(raw: Any) -> list[Any]:
+    """The legs, first the one that hangs on the left of an upright hull."""
+    return sorted(
+        raw.legs, key=lambda leg: raw.lander.GetLocalPoint(leg.worldCenter)[0]
+    )
+
+
 def test_lander_features_are_the_scaled_observation() -> None:
     task = load_task("guerdon/LunarLander-v3")
     env = task.make()
     rng = np.random.default_rng(0)
+    one_sided = 0
     # Scales from the units that Gymnasium's documentation gives.
     scale = np.array([10, 20 / 3, 5, 7.5, 1, 2.5])
     for seed in range(4):
@@ -108,8 +118,10 @@ def test_lander_features_are_the_scaled_observation() -> None:
         while not ended:
             np.testing.assert_allclose(info["features"][:6], obs[:6] * scale, atol=2e-5)
             now = task.view(info)
-            assert bool(now.left_leg) == bool(obs[6])
-            assert bool(now.right_leg) == bool(obs[7])
+            left, right = legs_by_side(env.unwrapped)
+            assert bool(now.left_leg) == left.ground_contact
+            assert bool(now.right_leg) == right.ground_contact
+            one_sided += now.left_leg != now.right_leg
             assert now.distance_to_pad == pytest.approx(np.hypot(now.x, now.y))
             assert now.speed == pytest.approx(np.hypot(now.vx, now.vy))
             # The pad is the middle two of ten chunks of 2 m.
@@ -120,6 +132,68 @@ def test_lander_features_are_the_scaled_observation() -> None:
         last = task.view(info)
         assert bool(last.crashed) == (reward == -100)
         assert bool(last.at_rest) == (reward == 100)
+    assert one_sided > 0
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_a_lander_put_down_on_one_leg_touches_with_that_one(side: int) -> None:
+    task = load_task("guerdon/LunarLander-v3")
+    env = task.make()
+    _, info = env.reset(seed=0)
+    raw = env.unwrapped
+    # Over the flat pad, and tilted: to the left is a turn against the clock.
+    turn = -0.4 * side
+    hull = raw.lander
+    height = raw.helipad_y + 1.1
+    middle = tuple(hull.position)
+    for body in (hull, *raw.legs):
+        across, up = body.position - middle
+        body.position = (
+            10 + across * math.cos(turn) - up * math.sin(turn),
+            height + across * math.sin(turn) + up * math.cos(turn),
+        )
+        body.angle += turn
+        body.linearVelocity, body.angularVelocity = (0.0, -1.0), 0.0
+    now = task.view(info)
+    for _ in range(50):
+        _, _, _, _, info = env.step(0)
+        now = task.view(info)
+        if now.left_leg or now.right_leg:
+            break
+    assert np.sign(now.angle) == -side
+    lowest = min(raw.legs, key=lambda leg: leg.worldCenter[1])
+    assert lowest.ground_contact
+    assert np.sign(lowest.worldCenter[0] - hull.position[0]) == side
+    assert (bool(now.left_leg), bool(now.right_leg)) == (side == -1, side == 1)
+
+
+def test_a_lander_keeps_its_declared_bounds_however_it_is_flown() -> None:
+    task = load_task("guerdon/LunarLander-v3")
+    env = task.make()
+    low, high = (
+        np.concatenate([np.full(f.size, getattr(f, end)) for f in task.layout])
+        for end in ("low", "high")
+    )
+    slack = 1e-6 * np.where(np.isfinite(high), np.abs(high), 1.0)
+    most = np.zeros(task.layout.width)
+    for climbs in (True, False):
+        _, info = env.reset(seed=1)
+        ended = False
+        while not ended:
+            now = task.view(info)
+            lean = now.angle - 0.05 * now.vx - 0.02 * now.x + 0.6 * now.angular_velocity
+            upright = 2 if abs(lean) < 0.06 else 3 if lean > 0 else 1
+            _, _, terminated, truncated, info = env.step(upright if climbs else 1)
+            ended = terminated or truncated
+            row = info["features"]
+            assert (row >= low - slack).all()
+            assert (row <= high + slack).all()
+            most = np.maximum(most, np.abs(row))
+    # It climbs through the ceiling at the speed that Box2D allows, and rolls over.
+    view = Features(task.layout, most)
+    assert view.y > 1000
+    assert view.speed == pytest.approx(100)
+    assert view.angle > 2 * math.pi
 
 
 def test_the_heuristic_pilot_lands_and_scores() -> None:

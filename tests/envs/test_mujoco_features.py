@@ -44,6 +44,14 @@ def test_a_runners_features_agree_with_the_environments_info(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RUNNERS)
+def test_a_runners_own_reward_is_said_to_pay_for_health_where_it_does(
+    name: str,
+) -> None:
+    for task, _, _, _, info, _ in play(name, 3):
+        assert ("health" in task.rewards["human"].origin) == ("reward_survive" in info)
+
+
+@pytest.mark.parametrize("name", RUNNERS)
 def test_height_is_that_of_the_torso_in_the_world(name: str) -> None:
     import mujoco
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from grid_walk import DROP, FORWARD, PICKUP, TOGGLE, Walker, locked_door
 
+from guerdon.envs.grid.engine import GridEngine
+from guerdon.envs.minigrid import TASKS as MINIGRID
 from guerdon.envs.table import load_task
 from guerdon.envs.task import Task
 from guerdon.reward_design.language import terms
@@ -30,6 +32,38 @@ def pay(task: Task, name: str, rows: list, actions: list) -> dict[str, np.ndarra
     )
     values, _ = program.apply(program.init(Spec(task.layout, task.action)), batch)
     return dict(zip(program.names, values.T, strict=True))
+
+
+@pytest.mark.parametrize("task", MINIGRID, ids=lambda task: task.id)
+def test_minigrids_own_reward_is_said_to_be_negative_where_it_is(task: Task) -> None:
+    assert task.engine is not None
+    engine = GridEngine(task.id, 64)
+    engine.reset(np.arange(64))
+    rng = np.random.default_rng(0)
+    least = min(
+        float(engine.step(rng.integers(task.action.size, size=64)).reward.min())
+        for _ in range(40)
+    )
+    assert least in (0.0, -1.0)
+    assert ("-1 for" in task.rewards["sparse"].origin) == (least == -1.0)
+
+
+def test_walls_and_balls_cost_as_much_as_obstacle_levels_say() -> None:
+    task = load_task("guerdon/Dynamic-Obstacles-5x5-v0")
+    raw = task.make(engine="minigrid").unwrapped
+    for thing in ("ball", "wall"):
+        for seed in range(5):
+            raw.reset(seed=seed)
+            raw.agent_pos = (1, 1)
+            raw.agent_dir = 3  # the wall above
+            if thing == "ball":
+                ball = raw.obstacles[0]
+                raw.grid.set(*ball.cur_pos, None)
+                raw.agent_dir = 0
+                raw.put_obj(ball, 2, 1)
+            assert raw.step(FORWARD)[1:4] == (-1, True, False)
+        assert thing in task.rewards["sparse"].origin
+        assert thing in task.intent
 
 
 def test_the_human_doorkey_reward_pays_progress_events_and_goal() -> None:

@@ -117,6 +117,44 @@ def test_dictionaries_and_info_are_introspected() -> None:
     assert info["success"] is False
 
 
+class Ending(gym.Env[Any, Any]):
+    """Says how it went at the end of an episode only."""
+
+    observation_space = gym.spaces.Box(-1000.0, 1000.0, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(1, np.float32), {"score": 0.0}
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        over = self.t == 5
+        obs = np.array([99.0 if over else self.t], np.float32)
+        info = {"score": 7.0, "solved": True} if over else {"score": float(self.t)}
+        return obs, 0.0, over, False, info
+
+
+@pytest.mark.parametrize("probe_steps", [5, 23])
+def test_introspection_sees_the_last_moment_of_an_episode(probe_steps: int) -> None:
+    task = guerdon.task_from_env(
+        Ending, text="End.", fitness="return", horizon=9, probe_steps=probe_steps
+    )
+    layout = task.layout
+    assert [(f.name, f.kind) for f in layout] == [
+        ("obs", "number"),
+        ("score", "number"),
+        ("solved", "flag"),
+    ]
+    assert "random play saw 0 to 99" in layout["obs"].meaning
+    assert "random play saw 0 to 7" in layout["score"].meaning
+    env = task.make()
+    env.reset(seed=0)
+    rows = [env.step(0)[-1]["features"].tolist() for _ in range(5)]
+    assert rows[-2:] == [[4.0, 4.0, 0.0], [99.0, 7.0, 1.0]]
+
+
 def test_introspection_is_the_same_every_time() -> None:
     tasks = [
         guerdon.task_from_env("Pendulum-v1", text="Up.", fitness="return", seed=3)

@@ -229,3 +229,23 @@ def test_the_embedded_model_needs_its_engine_before_its_weights(
     with pytest.raises(MissingExtra, match=r"pip install 'guerdon\[embedded\]'"):
         connect("embedded:smol")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_openais_key_never_travels_in_the_clear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-openai-canary")
+    for uri, key in (
+        ("https://api.openai.com/v1#gpt-5", "sk-openai-canary"),
+        ("http://api.openai.com/v1#gpt-5", ""),
+        ("https://api.openai.com.evil.example/v1#gpt-5", ""),
+    ):
+        chat = connect(uri)
+        assert chat._chat._key.reveal() == key  # type: ignore[attr-defined]
+        chat.close()
+
+
+@pytest.mark.parametrize("port", ["abc", "99999", "-1"])
+def test_a_port_that_is_none_is_refused_before_anything_is_asked(port: str) -> None:
+    with pytest.raises(ValueError, match=f"language model 'http://h:{port}/v1#m'.*ort"):
+        connect(f"http://h:{port}/v1#m")

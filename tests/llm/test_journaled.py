@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from guerdon.journal import Journal
-from guerdon.llm.budget import Budget, Cost, Metered
+from guerdon.llm.budget import Budget, Cost, Metered, Price
 from guerdon.llm.cache import Cached
 from guerdon.llm.client import Answer, Message, ModelError, Request
 from guerdon.llm.journaled import AGAIN, Journaled, Relay
@@ -168,3 +168,40 @@ def test_an_endpoint_that_is_left_alone_and_answers_again_is_noted(
         ("model_down", {"reason": "dead"}),
         ("model_up", {"reason": ""}),
     ]
+
+
+def test_money_for_failed_calls_is_kept_so_that_a_cap_holds_across_resumes(
+    journal: Journal,
+) -> None:
+    late = ModelError(
+        "late", "timeout", retryable=True, prompt_tokens=1000, completion_tokens=400
+    )
+    price = Price(2.0, 8.0)
+    each = (1000 * 2.0 + 400 * 8.0) / 1e6  # dollars
+    relay, budget = Relay(), Budget(usd=1.0)
+    inside = Metered(Fake(late, late, late), budget, price)
+    retrying = Retrying(inside, attempts=3, sleep=lambda _: None, watch=relay)
+    with pytest.raises(ModelError, match="late"):
+        Journaled(retrying, journal, relay=relay).chat(ask("hi"))
+    totals = journal.totals()
+    assert totals.calls_failed == 3
+    assert totals.usd == pytest.approx(3 * each)
+    assert budget.spent.usd == pytest.approx(3 * each)
+    # Resumed with a cap of what was spent: not one call more is paid for.
+    left = Budget(
+        usd=3 * each,
+        spent=Cost(totals.prompt_tokens + totals.completion_tokens, totals.usd),
+    )
+    assert left.exhausted
+    fake = Fake("too much")
+    with pytest.raises(ModelError) as caught:
+        Journaled(Metered(fake, left, price), journal).chat(ask("another"))
+    assert caught.value.kind == "budget"
+    assert fake.requests == []
+
+
+def test_a_failed_call_of_unknown_price_has_none(journal: Journal) -> None:
+    late = ModelError("late", "timeout", prompt_tokens=1000)
+    with pytest.raises(ModelError):
+        Journaled(Metered(Fake(late), Budget(9000), None), journal).chat(ask())
+    assert journal.totals().usd is None

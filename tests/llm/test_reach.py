@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from guerdon.extras import MissingExtra
+from guerdon.llm.client import ModelError
 from guerdon.llm.reach import reach
 from guerdon.llm.weights import MODELS
 
@@ -95,6 +97,60 @@ def test_a_key_does_not_follow_a_redirect(serve) -> None:
     server = serve(302, b"", thief.uri.partition("#")[0] + "/models")
     assert reach(server.uri) == (False, "answers with HTTP 302")
     assert thief.seen == []
+
+
+def test_a_key_for_our_own_machine_is_not_given_to_a_proxy(
+    serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = serve(200, listed("tiny"))
+    server = serve(200, listed("tiny"))
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.uri.partition("/v1")[0])
+    assert reach(server.uri).ok
+    assert (proxy.seen, len(server.seen)) == ([], 1)
+    # Nobody knows this name; who is asked for it is the proxy.
+    assert reach("http://model.invalid/v1#tiny").ok
+    asked = "http://model.invalid/v1/models"
+    assert proxy.seen == [(asked, f"Bearer {KEY}")]
+
+
+def test_a_server_that_speaks_no_http_is_said_and_not_raised() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def speak() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"SSH-2.0-OpenSSH_9\r\n")
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        found = reach(f"http://127.0.0.1:{listener.getsockname()[1]}/v1#tiny")
+        thread.join()
+    assert not found.ok
+    assert "no answer" in found.detail
+    assert "SSH-2.0" in found.detail
+
+
+def test_openais_key_is_looked_for_by_address_as_a_search_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted: list[bool] = []
+
+    def find(*, openai: bool) -> None:
+        wanted.append(openai)
+        raise ModelError("enough", "auth")
+
+    monkeypatch.setattr("guerdon.llm.reach.find_key", find)
+    for uri in (
+        "openai:m",
+        "https://api.openai.com/v1#m",
+        "http://api.openai.com/v1#m",
+    ):
+        assert reach(uri) == (False, "enough")
+    assert wanted == [True, True, False]
 
 
 def test_nobody_answers_is_said_and_not_raised() -> None:

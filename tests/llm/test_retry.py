@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from guerdon.llm.client import ModelError, Request
+from guerdon.llm.client import Answer, ModelError, Request
 from guerdon.llm.retry import Breaker, Retrying
 
 from .conftest import Fake, ask
@@ -161,3 +161,27 @@ def test_closing_closes_the_chat_inside() -> None:
     fake = Fake()
     Retrying(fake).close()
     assert fake.closed == 1
+
+
+def test_nobody_is_asked_after_closing() -> None:
+    fake = Fake(passing(), "bought for nobody")
+    chat = Retrying(fake, sleep=lambda _: chat.close())
+    with pytest.raises(ModelError, match="closed between two attempts"):
+        chat.chat(ask())
+    assert len(fake.requests) == 1
+
+
+def test_a_failure_that_closing_caused_is_neither_waited_for_nor_blamed() -> None:
+    class Broken(Fake):
+        def chat(self, request: Request) -> Answer:
+            self.requests.append(request)
+            chat.close()
+            raise passing()
+
+    waits: list[float] = []
+    watch = Watching()
+    fake = Broken()
+    chat = Retrying(fake, breaker=Breaker(1), sleep=waits.append, watch=watch)
+    with pytest.raises(ModelError, match="busy"):
+        chat.chat(ask())
+    assert (len(fake.requests), waits, watch.seen) == (1, [], [])

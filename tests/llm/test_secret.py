@@ -48,7 +48,7 @@ def test_a_secret_does_not_print_and_does_not_leave() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["sk-plain", 'sk-"quoted"', "sk-\\back'slash", "a+b/c="]
+    "key", ["sk-plain", 'sk-"quoted"', "sk-\\back'slash", "a+b/c=d8"]
 )
 def test_a_secret_is_found_however_it_is_quoted(key: str) -> None:
     secret = Secret(key)
@@ -57,6 +57,22 @@ def test_a_secret_is_found_however_it_is_quoted(key: str) -> None:
         assert key not in secret.scrub(text)
         assert "***" in secret.scrub(text)
     assert Secret("").scrub("nothing") == "nothing"
+
+
+def test_a_dummy_for_a_server_without_keys_leaves_answers_alone(
+    server: FakeServer,
+) -> None:
+    program = "def reward(prev, action, now, params):\n    return {'x': now.x}"
+    for key, word in (("x", "x"), ("none", "None, none"), (KEY, "***")):
+        server.script.append(Reply(completion(f"{program}  # {word or key}")))
+        if key == KEY:
+            server.script[-1] = Reply(completion(f"{program}  # {KEY}"))
+        chat = Endpoint(server.url, "tiny", key=Secret(key))
+        try:
+            assert chat.chat(ask()).text == f"{program}  # {word}"
+        finally:
+            chat.close()
+    assert server.keys == ["Bearer x", "Bearer none", f"Bearer {KEY}"]
 
 
 # --- files ------------------------------------------------------------------------

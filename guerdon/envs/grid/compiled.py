@@ -8,6 +8,7 @@ allowed to be more than a compilation.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 from collections.abc import Callable
@@ -87,21 +88,68 @@ def _store_of(function: Callable[..., Any]) -> Any:
 
 
 @cache
+def _files_class() -> Any:
+    """The files of one function: an index, and one file of code a signature."""
+    base: Any = importlib.import_module("numba.core.caching").IndexDataCacheFile
+
+    class Files(base):  # type: ignore[misc]
+        """Numba's own files, whose names say what is in them.
+
+        Numba numbers the files of code, begins again at 1 with every stamp, and writes
+        the index first. A process that dies in between, or looks then, would take the
+        code of an older source, or of another signature, for what the index names.
+        """
+
+        def save(self, key: Any, data: Any) -> None:
+            index = self._load_index()
+            if not index:
+                self._drop_older()
+            name = self._name_of(key)
+            self._save_data(name, data)
+            index[key] = name
+            self._save_index(index)
+
+        def _name_of(self, key: Any) -> str:
+            content = hashlib.sha256(repr((self._source_stamp, key)).encode())
+            return f"{self._stem()}{content.hexdigest()[:32]}.nbc"
+
+        def _stem(self) -> str:
+            source = hashlib.sha256(self._source_stamp.encode()).hexdigest()[:16]
+            return f"{self._index_name.removesuffix('nbi')}{source}."
+
+        def _drop_older(self) -> None:
+            function = self._index_name.removesuffix("nbi")
+            for path in Path(self._cache_path).glob("*.nbc"):
+                older = not path.name.startswith(self._stem())
+                if path.name.startswith(function) and older:
+                    # A process that still runs the older source compiles once more.
+                    with contextlib.suppress(OSError):
+                        path.unlink()
+
+    return Files
+
+
+@cache
 def _store_class() -> Any:
     """A store of machine code that cannot break what it serves."""
     base: Any = importlib.import_module("numba.core.caching").FunctionCache
 
     class Store(base):  # type: ignore[misc]
-        """Numba's own store, with two changes.
+        """Numba's own store, with three changes.
 
         Numba looks only at the file of the function itself, so a change in a function
         that it calls would leave old code in use: here the stamp is that of all of
-        them. And a file that cannot be read is as good as none.
+        them. Its files are those of ``_files_class``. And a file that cannot be read is
+        as good as none.
         """
 
         def __init__(self, function: Callable[..., Any]) -> None:
             super().__init__(function)
-            self._cache_file._source_stamp = source_digest()
+            self._cache_file = _files_class()(
+                cache_path=self._cache_path,
+                filename_base=self._impl.filename_base,
+                source_stamp=source_digest(),
+            )
 
         def load_overload(self, sig: Any, target_context: Any) -> Any:
             try:

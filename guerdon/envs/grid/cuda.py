@@ -212,7 +212,10 @@ class CudaGridEngine:
     def step_unchecked(
         self, actions: Tensor, out: TensorArrays | None = None
     ) -> TensorArrays:
-        """``step`` that neither checks nor waits; other actions than 0 to 6 do nothing.
+        """``step`` that neither checks nor waits.
+
+        An action outside of 0 to 6 is a step all the same, and may do what one of those
+        does; in levels with moving obstacles one above 6 turns left.
 
         Args:
             actions: ``(N,)`` int64 on the device, contiguous.

@@ -17,7 +17,7 @@ from guerdon.envs.grid.cells import (
     GREY_WALL,
 )
 from guerdon.envs.grid.features import NAMES
-from guerdon.envs.grid.levels.base import RED_BLUE, UNLOCK, Level
+from guerdon.envs.grid.levels.base import OBSTACLES, RED_BLUE, UNLOCK, Level
 from guerdon.envs.grid.rules import ACTIONS
 from guerdon.envs.grid.state import (
     AIM_CELL,
@@ -270,6 +270,11 @@ def _expect_marks(numbers: Array, params: Array, last: int) -> None:
     for index in range(params[LISTED]):
         listed = numbers[LIST + index][numbers[COUNT] > index]
         _expect_in("list", listed, 0, last)
+        if params[RULE] == OBSTACLES:
+            # A step looks at every cell around an obstacle.
+            width, height = params[WIDTH], params[HEIGHT]
+            _expect_in("column of an obstacle", listed % width, 1, width - 2)
+            _expect_in("row of an obstacle", listed // width, 1, height - 2)
 
 
 def _expect_in(name: str, values: np.ndarray, low: int, high: Any) -> None:

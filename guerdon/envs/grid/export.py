@@ -81,7 +81,9 @@ def code_of_thing(thing: Any) -> int:
 def load_minigrid(engine: GridEngine, lane: int, env: Any) -> None:
     """Put an instance of MiniGrid into a lane: grid, agent, steps, mission and marks.
 
-    The seed, the episode and the count of draws of the lane stay as they are.
+    The seed, the episode and the count of draws of the lane stay as they are. One thing
+    cannot be known where no features of the environment were read before: a box that
+    PutNear wants moved, and that was toggled away, leaves no trace of where it was.
 
     Args:
         engine: of the same level.

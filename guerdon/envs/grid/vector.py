@@ -220,7 +220,6 @@ class GridVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         )
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._pictures = _Pictures(self.engine, _rendering(render_mode, rendering))
-        self._over = np.zeros(self.num_envs, np.bool_)
 
     def missions(self) -> tuple[str, ...]:
         """MiniGrid's text of the mission of every lane."""
@@ -260,7 +259,6 @@ class GridVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             arrays = self.engine.next_episode(lanes & ~known)
         if arrays is None:
             raise ValueError("reset_mask: expected at least one lane")
-        self._over[lanes] = False
         infos = {"features": np.where(lanes[:, None], arrays.features, 0)}
         return arrays.obs.copy(), infos | {"_features": lanes.copy()}
 
@@ -292,7 +290,6 @@ class GridVectorEnv(gym.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if over.any():
             rewards = _exact_rewards(self.engine, arrays.reward)
         infos = self._infos(arrays, over, rewards)
-        self._over = over
         obs = arrays.obs.copy()
         return obs, rewards, arrays.terminated.copy(), arrays.truncated.copy(), infos
 

@@ -30,10 +30,23 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def load(tmp_path: Path) -> Any:
+CALLS = """
+from guerdon.envs.grid.compiled import compiled
+
+@compiled
+def factor():
+    return FACTOR
+
+@compiled
+def double(x):
+    return factor() * x
+"""
+
+
+def load(tmp_path: Path, source: str = SOURCE) -> Any:
     """The function, as a new process would find it."""
     path = tmp_path / "doubles.py"
-    path.write_text(SOURCE)
+    path.write_text(source)
     spec = importlib.util.spec_from_file_location("doubles", path)
     assert spec is not None
     assert spec.loader is not None
@@ -91,6 +104,64 @@ def test_code_of_older_sources_is_not_used(
     later = load(tmp_path)
     assert later(3) == 6
     assert hits(later) == 0
+
+
+class Died(BaseException):
+    """A process that ends in the middle; nothing of ours may catch it."""
+
+
+@pytest.mark.parametrize("moment", ["_save_data", "_save_index"])
+def test_a_process_that_dies_while_saving_leaves_no_older_code_in_use(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def dies(self: Any, *given: Any) -> None:
+        raise Died
+
+    # Only what is called changes, so all that numba looks at stays as it was.
+    for factor in (2, 3, 2):
+        source = CALLS.replace("FACTOR", str(factor))
+        monkeypatch.setattr(module, "source_digest", lambda n=factor: f"factor {n}")
+        with monkeypatch.context() as patch:
+            patch.setattr(caching.IndexDataCacheFile, moment, dies)
+            with pytest.raises(Died):
+                load(tmp_path, source)(7)
+        after = load(tmp_path, source)
+        assert after(7) == 7 * factor
+        assert hits(after) == 0
+        again = load(tmp_path, source)
+        assert again(7) == 7 * factor
+        assert hits(again) == 1
+
+
+def test_signatures_that_are_saved_at_once_do_not_share_a_file(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Neither process sees what the other one has written to the index.
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_load_index", lambda self: {})
+    assert load(tmp_path)(3) == 6
+    assert load(tmp_path)(0.25) == 0.5
+    assert len(files(store, "nbc")) == 2
+    monkeypatch.undo()
+    monkeypatch.setattr(config, "CACHE_DIR", str(store))
+    mended = load(tmp_path)
+    assert mended(3) == 6
+    assert mended(0.25) == 0.5
+
+
+def test_code_of_older_sources_is_deleted_and_that_of_other_functions_is_not(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load(tmp_path)(3) == 6
+    (other,) = files(store, "nbc")  # of a function on another line
+    source = CALLS.replace("FACTOR", "2")
+    assert load(tmp_path, source)(3) == 6
+    before = {*files(store, "nbc")} - {other}
+    monkeypatch.setattr(module, "source_digest", lambda: "another")
+    assert load(tmp_path, source)(3) == 6
+    after = {*files(store, "nbc")} - {other}
+    assert len(before) == len(after) == 2  # two functions
+    assert not before & after
+    assert other.exists()
 
 
 def test_the_digest_covers_what_is_compiled(

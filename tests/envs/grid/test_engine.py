@@ -385,6 +385,26 @@ def test_a_list_that_points_outside_is_refused_and_one_that_has_gaps_is_not() ->
     engine.load_state(bad)
 
 
+@pytest.mark.parametrize("level", ["Dynamic-Obstacles-5x5", "Dynamic-Obstacles-8x8"])
+def test_an_obstacle_in_the_outer_wall_is_refused_and_in_any_other_cell_not(
+    level: str,
+) -> None:
+    engine = GridEngine(level)
+    engine.reset(np.zeros(1, int))
+    good = engine.export()
+    size = engine.level.width
+    for cell in range(size * size):
+        bad = good.copy()
+        bad.numbers[LIST, 0] = cell
+        if 0 < cell % size < size - 1 and 0 < cell // size < size - 1:
+            engine.load_state(bad)
+            continue
+        with pytest.raises(
+            ValueError, match=f"of an obstacle: expected 1 to {size - 2}"
+        ):
+            engine.load_state(bad)
+
+
 def test_states_of_every_rule_are_taken_by_a_new_engine() -> None:
     rules = {level.rule: level.name for level in LEVELS.values()}
     assert len(rules) > 5

@@ -96,6 +96,13 @@ def test_the_levels_of_our_tasks_say_what_the_tasks_say(row: tasks.Level) -> Non
     assert row.keywords == level.keywords
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if "KeyCorridor" in name])
+def test_as_many_doors_are_declared_as_a_corridor_has_at_most(name: str) -> None:
+    engine = made(name, 5_000)
+    doors = count_of(engine, "door") + count_of(engine, "lock")
+    assert doors.max() == engine.level.doors == engine.layout["doors_open"].high
+
+
 # What every level must be.
 
 

@@ -36,7 +36,6 @@ from guerdon.envs.grid.cells import (
 from guerdon.envs.grid.compiled import compiled
 from guerdon.envs.grid.random import integer
 from guerdon.envs.grid.state import (
-    ARGUMENTS,
     CARRYING,
     COUNT,
     DIRECTION,
@@ -45,7 +44,6 @@ from guerdon.envs.grid.state import (
     GOAL_CELL,
     HEIGHT,
     KEY_CELL,
-    LENGTH,
     MARKS,
     MISSION,
     NOWHERE,
@@ -76,7 +74,7 @@ RED_BLUE = 6
 MEMORY = 7
 """Won on ``AIM_CELL``, lost on ``TRAP_CELL``; picking up is toggling."""
 OBSTACLES = 8
-"""The listed balls move at random; walking into one of them costs 1 and ends it."""
+"""The listed balls move at random; a walk into a ball or a wall costs 1 and ends it."""
 
 MOST_ARGUMENTS = 8
 
@@ -329,12 +327,6 @@ def survey(cells: Any, state: Any, params: Any) -> None:
 
 
 __all__ = [
-    "ARGUMENTS",
-    "DIRECTION",
-    "HEIGHT",
-    "LENGTH",
-    "POSITION",
-    "WIDTH",
     "Level",
     "blank",
     "colour",
