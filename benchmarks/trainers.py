@@ -82,7 +82,7 @@ def job(source: str, steps: int, budget: int, seed: int) -> TrainingJob:
 def policies(budget: int, count: int) -> dict[str, tuple[Callable[[], Race], int]]:
     """Makers of races, and how many legs each is asked for at a time."""
     leg = BLOCK * max(1, budget // BLOCK // 8)
-    total = budget * count // 3
+    total = max(leg * count, budget * count // 3 - budget)  # the last one on top
 
     def halving(eta: int, rungs: int) -> Callable[[], Race]:
         return lambda: Halving(budget, eta=eta, rungs=rungs, multiple=BLOCK)

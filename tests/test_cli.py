@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 import guerdon
-from guerdon.cli import commands, main, progress
+from guerdon.cli import commands, entry, main, progress
+from guerdon.reward_design.full_python import MAX_TEXT
 from guerdon.run import Resources, RunConfig
 
 COUNTDOWN = "tests.agents.countdown_task:TASK"
@@ -88,6 +89,9 @@ def test_help_lists_every_command(run: Run) -> None:
     status, out, _ = run("--help")
     assert status == 0
     assert all(re.search(rf"• {command} ", out) for command in COMMANDS)
+    words = " ".join(out.partition("Exit status:")[2].split())
+    for number in (0, 1, entry.WRONG_INPUT, entry.BUG, 130, entry.PIPE_CLOSED):
+        assert re.search(rf"\b{number}\b", words)
 
 
 def test_search_takes_the_values_of_a_run_with_the_same_defaults() -> None:
@@ -218,6 +222,43 @@ def test_a_file_that_is_far_too_long_is_a_program_that_is_refused(
     status, out, _ = run("check", file, "--task", COUNTDOWN, "--json")
     assert status == 1
     assert json.loads(out)["failure"]["kind"] == "slow"
+
+
+def test_a_module_of_python_is_read_whole_or_refused_and_never_cut(
+    run: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[str] = []
+
+    def train_one(task: str, reward: str, **more: object) -> dict[str, object]:
+        given.append(reward)
+        return {"failure": {"kind": "crashed", "reason": "not run", "line": None}}
+
+    monkeypatch.setattr("guerdon.run.train_one", train_one)
+    words = ("train", COUNTDOWN, "--reward", file, "--trust", "none", "--json")
+    # Up to the cap everything arrives, the second definition at the end too.
+    end = "\ndef reward(prev, action, now, params):\n    return {'b': 2.0}\n"
+    for letter in ("x", "\u00e4", "\u4e00", "\U0001f600"):
+        text = GOOD + "#" + letter * (MAX_TEXT - len(GOOD) - 1 - len(end)) + end
+        file.write_text(text, encoding="utf-8")
+        assert run(*words)[0] == 1
+        assert given.pop() == text
+        # Beyond it so much arrives that the length is what is refused.
+        file.write_text(text + letter * MAX_TEXT, encoding="utf-8")
+        assert run(*words)[0] == 1
+        assert len(given.pop()) > MAX_TEXT
+
+
+def test_a_module_of_python_beyond_the_cap_is_a_training_that_fails(
+    run: Run, file: Path
+) -> None:
+    file.write_text(GOOD + "# \u4e00\n" * MAX_TEXT, encoding="utf-8")
+    words = ("train", COUNTDOWN, "--reward", file, "--steps", "64", "--json")
+    status, out, _ = run(*words)
+    assert (status, json.loads(out)["failure"]["kind"]) == (1, "slow")
+    status, out, err = run(*words, "--trust", "none")
+    assert status == 1
+    assert f"at most {MAX_TEXT} letters" in json.loads(out)["failure"]["reason"]
+    assert err.startswith("guerdon: trust none:")
 
 
 # --- train, evaluate ------------------------------------------------------------------

@@ -9,9 +9,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from guerdon.agents.evaluate import evaluate
+from guerdon.agents.policies import load_policy
 from guerdon.agents.training import TrainingJob, Trouble
+from guerdon.envs import load_task
 from guerdon.extras import MissingExtra
 from guerdon.journal import Journal, JournalError, TrainingRecord
 from guerdon.run import Resources, evaluate_policy, run_search, train_one
@@ -226,6 +230,11 @@ def test_one_training_tells_the_steps_that_it_took(tmp_path: Path) -> None:
     assert Path(found["weights"]).is_file()
     told = evaluate_policy("guerdon/CartPole-v1", found["weights"], episodes=2, seed=0)
     assert told["episodes"] == 2
+    # CartPole's recipe judges the mode, so weights are judged by it too.
+    task = load_task("guerdon/CartPole-v1")
+    loaded = load_policy(Path(found["weights"]), task)
+    mode = evaluate(task, loaded, episodes=2, seed=0, deterministic=True)
+    assert told["fitness"]["value"] == np.mean(mode.fitness)
     with pytest.raises(
         ValueError, match=r"trained on guerdon/CartPole-v1 for observations of shape"
     ):

@@ -11,6 +11,7 @@ import pytest
 from guerdon.agents.recipes import recipe_for
 from guerdon.envs import load_task
 from guerdon.journal import Journal, TrainingRecord
+from guerdon.reward_design.search.race_bandits import UCB
 from guerdon.run import RunConfig, run_search
 from guerdon.run.racing import race_of
 from tests.run_jobs import LEGS, LOG
@@ -68,7 +69,7 @@ def test_without_a_race_every_candidate_is_trained_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("race", ["ucb", "d3rb"])
 def test_bandits_share_out_a_third_of_the_steps(race: str, tmp_path: Path) -> None:
-    run_search(replace(RACE, race=race), tmp_path, FAKE)
+    summary = run_search(replace(RACE, race=race), tmp_path, FAKE)
     first = [t for t in trainings(tmp_path) if t.candidate.startswith("r1-")]
     spent = Counter[str]()
     for training in first:
@@ -76,6 +77,35 @@ def test_bandits_share_out_a_third_of_the_steps(race: str, tmp_path: Path) -> No
             spent[training.candidate] = max(spent[training.candidate], training.steps)
     assert 0 < spent.total() <= RACE.steps * RACE.candidates // 3 + 8 * UNIT
     assert len({*spent.values()}) > 1
+    # Nobody is left out, and somebody in every round can be chosen.
+    assert len(spent) == len({t.candidate for t in first if t.purpose == "search"})
+    assert max(spent.values()) == RACE.steps
+    assert summary["winner"] is not None
+    own = [t for t in trainings(tmp_path) if t.candidate == summary["winner"]["id"]]
+    assert max(t.steps for t in own if t.purpose == "search") == RACE.steps
+
+
+@pytest.mark.parametrize("race", ["ucb", "d3rb"])
+def test_a_bandit_that_was_broken_off_goes_on_and_ends_the_same(
+    race: str, tmp_path: Path
+) -> None:
+    config = replace(RACE, race=race)
+    undisturbed = run_search(config, tmp_path / "a", FAKE)
+    with pytest.raises(KeyboardInterrupt):
+        run_search(config, tmp_path / "b", FAKE, Seen("trained", 13))
+    resumed = run_search(config, tmp_path / "b", FAKE)
+    for name in ("winner", "holdout", "by_origin", "trainings"):
+        assert resumed[name] == undisturbed[name], name
+
+
+@pytest.mark.parametrize("count", [1, 4, 12])
+@pytest.mark.parametrize("rungs", [1, 4])
+def test_a_bandit_may_pull_every_candidate_once(count: int, rungs: int) -> None:
+    config = replace(RACE, race="ucb", candidates=count, rungs=rungs)
+    race = race_of(config, UNIT, 0)
+    assert isinstance(race, UCB)
+    assert race.leg == (RACE.steps if rungs == 1 else UNIT)
+    assert race.total == max(race.leg * count, RACE.steps * count // 3 - RACE.steps)
 
 
 @pytest.mark.parametrize("kind", ["trained", "candidate"])
@@ -132,6 +162,7 @@ def test_what_a_slow_model_writes_enters_later_and_a_resumed_run_knows_when(
         ({"race": "hare"}, "race: expected one of"),
         ({"eta": 1}, "eta"),
         ({"rungs": 0}, "rungs"),
+        ({"rungs": 11}, "rungs: expected at most 10, got 11"),
     ],
 )
 def test_what_cannot_race_is_refused(values: dict[str, object], message: str) -> None:
@@ -152,6 +183,15 @@ def test_auto_is_a_race_where_there_is_an_engine_and_sb3_elsewhere() -> None:
     assert fast.whole(load_task(fast.task)).trainer == "population"
     assert fast.whole(load_task(fast.task)).race == "halving"
     assert slow.whole(load_task(slow.task)).trainer == "sb3"
+    assert slow.whole(load_task(slow.task)).race == "none"
+
+
+def test_a_race_that_no_engine_can_run_is_refused_and_not_left_out() -> None:
+    for race in ("halving", "ucb", "d3rb"):
+        slow = RunConfig(task="guerdon/Reacher-v5", race=race)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=f"'{race}' needs trainings that can"):
+            slow.whole(load_task(slow.task))
+    slow = RunConfig(task="guerdon/Reacher-v5", race="none")
     assert slow.whole(load_task(slow.task)).race == "none"
 
 

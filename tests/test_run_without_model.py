@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from guerdon.journal import Journal
-from guerdon.llm.client import ModelError
+from guerdon.llm.client import Answer, ModelError, Request
 from guerdon.run import run_search
-from tests.test_run import FAKE, SMALL, Seen
+from tests.test_run import FAKE, GOOD, SMALL, Seen
+
+EMBEDDED = replace(SMALL, llm="embedded")
 
 
 def refuse(uri: str, **_: Any) -> None:
@@ -48,3 +50,84 @@ def test_an_endpoint_that_the_user_named_is_not_replaced(
     with pytest.raises(ModelError, match="no weights"):
         run_search(config, tmp_path / "run", FAKE)
     assert not (tmp_path / "run").exists()
+
+
+class Weights:
+    """An embedded model of this name, as ``connect`` opens it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @property
+    def model(self) -> str:
+        return f"embedded:{self.name}@0123456789ab"
+
+    def chat(self, request: Request) -> Answer:
+        text = GOOD.format(weight=1 + (request.seed or 0) % 1000 / 1000)
+        return Answer(text, 10, 5, 0.0, 0.0, self.model)
+
+    def close(self) -> None: ...
+
+
+def broken_off(folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A run that began where the smaller of two models fits."""
+    monkeypatch.setattr("guerdon.run.search.connect", lambda uri, **_: Weights("tiny"))
+    with pytest.raises(KeyboardInterrupt):
+        run_search(EMBEDDED, folder, FAKE, Seen(kind, 1))
+
+
+def test_a_resumed_run_has_the_embedded_model_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken_off(tmp_path, monkeypatch, "called")
+    asked: list[str] = []
+
+    def connect(uri: str, **_: Any) -> Weights:
+        asked.append(uri)
+        # More memory is free by now: left to itself it would be the larger one.
+        return Weights(uri.partition(":")[2] or "large")
+
+    monkeypatch.setattr("guerdon.run.search.connect", connect)
+    run_search(EMBEDDED, tmp_path, FAKE)
+    assert asked == ["embedded:tiny"]
+    with Journal.open(tmp_path, readonly=True) as journal:
+        models = [call.model for call in journal.calls()]
+    assert len(models) > 1
+    assert set(models) == {"embedded:tiny@0123456789ab"}
+
+
+def test_a_journal_leads_to_no_model_but_an_embedded_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Weights, "model", "http://elsewhere.example/v1#m@1")
+    broken_off(tmp_path, monkeypatch, "called")
+    asked: list[str] = []
+
+    def connect(uri: str, **_: Any) -> None:
+        asked.append(uri)
+        raise ModelError("enough seen", "server")
+
+    monkeypatch.setattr("guerdon.run.search.connect", connect)
+    with pytest.raises(ModelError, match="enough seen"):
+        run_search(EMBEDDED, tmp_path, FAKE)
+    assert asked == ["embedded"]
+
+
+@pytest.mark.parametrize("kind", ["called", "candidate", "trained"])
+def test_a_run_that_began_with_weights_waits_for_them_and_is_not_spoilt(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken_off(tmp_path, monkeypatch, kind)
+    with Journal.open(tmp_path, readonly=True) as journal:
+        before = journal.candidates()
+    monkeypatch.setattr("guerdon.run.search.connect", refuse)
+    with pytest.raises(ModelError, match="no weights"):
+        run_search(EMBEDDED, tmp_path, FAKE)
+    with Journal.open(tmp_path, readonly=True) as journal:
+        assert journal.meta("no_model") is None
+        assert journal.candidates() == before
+    monkeypatch.setattr("guerdon.run.search.connect", lambda uri, **_: Weights("tiny"))
+    summary = run_search(EMBEDDED, tmp_path, FAKE)
+    calm = run_search(EMBEDDED, tmp_path / "calm", FAKE)
+    assert summary["winner"] == calm["winner"]
+    assert "no_model" not in summary or not summary["no_model"]

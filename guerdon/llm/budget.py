@@ -226,6 +226,12 @@ class Budget:
             self._open.add(reservation)
         return reservation
 
+    def count(self, cost: Cost) -> None:
+        """Add what was spent before, by a call that nobody reserved anything for."""
+        with self._lock:
+            self._spent_tokens += cost.tokens
+            self._spent_usd += cost.usd or 0.0
+
     def spend(self, reservation: Reservation, cost: Cost) -> None:
         """Settle a reservation with what the call did cost.
 

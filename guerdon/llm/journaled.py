@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, cast, get_args
 
 from guerdon.journal import CallRecord, Journal
+from guerdon.llm.budget import Budget, Cost
 from guerdon.llm.client import Answer, Chat, ErrorKind, ModelError, Request
 
 AGAIN = "asked again after "
@@ -49,6 +50,8 @@ class Journaled:
         note: told ``model_down`` with a reason when the endpoint is left alone, and
             ``model_up`` when it answers again.
         relay: of the chat inside; every call that it repeats is recorded too.
+        budget: of the run. An answer that was bought, but not recorded before the run
+            was killed, comes from the run's own cache, and is paid for here.
     """
 
     def __init__(
@@ -60,8 +63,10 @@ class Journaled:
         shared_cache: bool = False,
         note: Note = lambda kind, data: None,
         relay: Relay | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self._shared_cache = shared_cache
+        self._budget = budget
         self._note = note
         if relay is not None:
             relay.to = self
@@ -112,6 +117,8 @@ class Journaled:
             raise
         if answer.cached and self._shared_cache:
             answer = replace(answer, prompt_tokens=0, completion_tokens=0, usd=0.0)
+        elif answer.cached and self._budget is not None:
+            self._budget.count(Cost(answer.tokens, answer.usd))
         self._journal.add_call(
             CallRecord(
                 key=key,

@@ -281,9 +281,7 @@ _SMALL = 2000
 
 def _sum(r: Array) -> Array:
     """``(*L, m) -> (*L,)``, added from left to right, so that all shapes agree."""
-    if namespace(r) is not np:
-        return r.contiguous().sum(-1)
-    if r.size <= _SMALL and r.size:
+    if namespace(r) is np and 0 < r.size <= _SMALL:
         return np.add.accumulate(r, axis=-1)[..., -1]
     result = r[..., 0]
     for place in range(1, r.shape[-1]):

@@ -23,6 +23,7 @@ from guerdon.agents.workers import JOB_FUNCTION
 from guerdon.checks import MOST, integer
 from guerdon.envs import Task
 from guerdon.reward_design.search import SearchConfig
+from guerdon.reward_design.search.race import MOST_RUNGS
 
 HOLDOUT_SEED = 1000
 """First training seed of the holdout, far from the seeds of the search."""
@@ -81,8 +82,8 @@ class RunConfig:
             ``"d3rb"``, or ``"none"`` for full trainings of all; ``"auto"`` is halving,
             and none with SB3.
         eta: halving: the best ``1 / eta`` of a rung go on.
-        rungs: halving: number of rungs; the others get a leg of the lowest one at a
-            time.
+        rungs: halving: number of rungs, 1 to 10; the others get a leg of the lowest one
+            at a time.
 
     Raises:
         ValueError: for a number out of bounds, an unknown algorithm or trust.
@@ -121,8 +122,9 @@ class RunConfig:
                 f"race: {self.race!r} needs trainings that can be put down, which "
                 "trainer 'sb3' has not; expected 'none', or trainer 'population'"
             )
-        for name, low in (("eta", 2), ("rungs", 1)):
-            object.__setattr__(self, name, integer(name, getattr(self, name), low))
+        for name, low, high in (("eta", 2, MOST), ("rungs", 1, MOST_RUNGS)):
+            number = integer(name, getattr(self, name), low, high)
+            object.__setattr__(self, name, number)
         for name in ("task", "llm"):
             value = getattr(self, name)
             if not isinstance(value, str):
@@ -144,7 +146,8 @@ class RunConfig:
         The steps are those that every training really takes, never fewer.
 
         Raises:
-            ValueError: for an algorithm that cannot act in the task.
+            ValueError: for an algorithm that cannot act in the task, or a race where
+                trainings cannot be put down.
         """
         recipe = recipe_for(task, self.algo)
         trainer, race = self.trainer, self.race
@@ -155,6 +158,12 @@ class RunConfig:
             raise ValueError(
                 f"trainer: 'population' learns by ppo, not by {recipe.algo!r}; "
                 "expected trainer 'sb3', or algo 'ppo'"
+            )
+        if trainer == "sb3" and race not in ("auto", "none"):
+            raise ValueError(
+                f"race: {race!r} needs trainings that can be put down, and "
+                f"{task.id} is trained by 'sb3' here; expected 'none', or trainer "
+                "'population'"
             )
         if race == "auto" or trainer == "sb3":
             race = "halving" if trainer == "population" else "none"
@@ -201,8 +210,9 @@ class Resources:
         workers: training processes at a time; one per core of this machine by default.
         budget_tokens: most tokens of the language model, or None.
         budget_usd: most US dollars, or None.
-        deadline_s: seconds after which one training is killed; None for a generous
-            estimate from its steps.
+        deadline_s: seconds after which one training is killed, and a population after
+            as many times that as it has trainings; None for a generous estimate from
+            the steps.
         model_threads: threads of the embedded model.
         cache: folder of bought answers that runs share; by default each run keeps its
             own beside its journal.

@@ -11,7 +11,7 @@ from typing import Any
 from guerdon.agents.evaluate import load_episodes, save_episodes
 from guerdon.agents.pool import Pool
 from guerdon.agents.recipes import recipe_for
-from guerdon.agents.training import TrainingJob
+from guerdon.agents.training import MOST_SEED, TrainingJob
 from guerdon.envs import Task
 from guerdon.journal import (
     CandidateRecord,
@@ -313,9 +313,15 @@ class Loop:
 
     # --- scores -----------------------------------------------------------------
 
-    def _score(self, candidate: str, purpose: Purpose) -> Score | Failure:
-        """True score of a candidate, from the journal."""
-        trainings = self.trainings.of(candidate, purpose)
+    def _score(
+        self, candidate: str, purpose: Purpose, last_seed: int = MOST_SEED
+    ) -> Score | Failure:
+        """True score of a candidate, from the journal, of the seeds to the last one.
+
+        A resumed run may find seeds there that it has not asked for yet.
+        """
+        found = self.trainings.of(candidate, purpose)
+        trainings = [training for training in found if training.seed <= last_seed]
         for training in trainings:
             if training.failure is not None:
                 return training.failure
@@ -360,11 +366,11 @@ class Loop:
             ]
             self._train_all("final", entries)
             scores = {
-                r.candidate.id: score
+                r.candidate.id: self._score(r.candidate.id, "final", r.seed)
                 for r in requests
-                if isinstance(score := self._score(r.candidate.id, "final"), Score)
             }
-            self.search.tell_seeds(scores)
+            known = {k: s for k, s in scores.items() if isinstance(s, Score)}
+            self.search.tell_seeds(known)
             added += 1
 
     def _holdout(self) -> None:

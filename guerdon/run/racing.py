@@ -37,7 +37,9 @@ def race_of(config: RunConfig, unit: int, seed: int) -> Race:
             steps, eta=config.eta, rungs=config.rungs, multiple=unit, seed=seed
         )
     leg = Halving(steps, eta=config.eta, rungs=config.rungs, multiple=unit).rungs[0]
-    total = max(steps, steps * config.candidates // SHARE)
+    # One training of its share is that of the chosen one; all are pulled once at least.
+    share = steps * config.candidates // SHARE - steps
+    total = max(leg * config.candidates, share)
     if config.race == "ucb":
         return UCB(steps, leg=leg, total=total)
     if config.race == "d3rb":

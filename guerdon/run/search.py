@@ -77,7 +77,8 @@ def run_search(
         TypeError: for an argument of another type.
         MissingExtra: when the task, the training or the model needs one that is not
             installed; no folder is made then.
-        ModelError: when the key of the model is missing; no folder is made then.
+        ModelError: when the key of the model is missing; no folder is made then. Also
+            when a run that began with the embedded model goes on without its weights.
         OSError: for a disk that is full or not to be written to, or too little memory.
             The same call goes on from what has finished.
         sqlite3.Error: for a journal that somebody else keeps locked.
@@ -152,7 +153,8 @@ def _search(
         if config.trust == "none":
             observe("unsafe", {"reason": UNSAFE})
         relay = Relay()
-        chat = _connect(config, folder, resources, journal, observe, relay)
+        budget = _budget(resources, journal)
+        chat = _connect(config, folder, resources, journal, observe, relay, budget)
         if chat is not None:
             stack.callback(chat.close)
         if journal is None:
@@ -171,6 +173,7 @@ def _search(
                 shared_cache=resources.cache is not None,
                 note=_noted(journal, observe),
                 relay=relay,
+                budget=budget,
             )
             # Before the chat inside: what its closing breaks off is no failed call.
             stack.callback(chat.close)
@@ -235,6 +238,15 @@ def _go(loop: Loop, journal: Journal) -> None:
     stop()
 
 
+def _budget(resources: Resources, journal: Journal | None) -> Budget:
+    """The budget, with what the run has spent already."""
+    spent = None
+    if journal is not None:
+        totals = journal.totals()
+        spent = Cost(totals.prompt_tokens + totals.completion_tokens, totals.usd)
+    return Budget(resources.budget_tokens, resources.budget_usd, spent=spent)
+
+
 def _connect(
     config: RunConfig,
     folder: Path,
@@ -242,23 +254,20 @@ def _connect(
     journal: Journal | None,
     observe: Observer,
     relay: Relay,
+    budget: Budget,
 ) -> Chat | None:
-    """The model, with what the run has spent already."""
-    spent, answered = None, 0
-    if journal is not None:
-        totals = journal.totals()
-        answered = totals.calls_ok + totals.calls_failed
-        spent = Cost(totals.prompt_tokens + totals.completion_tokens, totals.usd)
-    budget = Budget(resources.budget_tokens, resources.budget_usd, spent=spent)
+    """The model, paid for from the budget; None for operators alone."""
+    if journal is not None and journal.meta(NO_MODEL) is not None:
+        return None
+    totals = journal.totals() if journal is not None else None
+    answered = totals.calls_ok + totals.calls_failed if totals is not None else 0
 
     def progress(done: int, total: int) -> None:
         observe("weights", {"done": done, "total": total})
 
-    if journal is not None and journal.meta(NO_MODEL) is not None:
-        return None
     try:
         return connect(
-            config.llm,
+            _uri(config, journal),
             budget=budget,
             cache=resources.cache or folder / ANSWERS,
             threads=resources.model_threads,
@@ -267,11 +276,25 @@ def _connect(
             watch=relay,
         )
     except ModelError as error:
-        if not config.llm.startswith("embedded"):
-            raise
+        begun = journal is not None and bool(journal.calls() or journal.candidates())
+        if begun or not config.llm.startswith("embedded"):
+            raise  # the second half of a run needs the model of its first
         # No way to the weights: the sampler goes on alone, said aloud.
         observe(NO_MODEL, {"reason": error.message})
         return None
+
+
+def _uri(config: RunConfig, journal: Journal | None) -> str:
+    """URI of the model; which one ``embedded`` is, a resumed run has in its journal.
+
+    A fresh run takes what fits into the memory that is free.
+    """
+    calls = journal.calls() if journal is not None else []
+    first = calls[0].model if calls else ""
+    # Nothing else that stands there is believed: it could lead anywhere.
+    if config.llm != "embedded" or not first.startswith("embedded:"):
+        return config.llm
+    return first.partition("@")[0]
 
 
 def _film(journal: Journal, task: Task, observe: Observer) -> None:
@@ -283,6 +306,7 @@ def _film(journal: Journal, task: Task, observe: Observer) -> None:
     if not trained:
         return
     from guerdon.agents.policies import load_policy
+    from guerdon.agents.recipes import recipe_for
     from guerdon.report.render import render_episode
 
     observe("phase", {"name": "film"})
@@ -293,7 +317,13 @@ def _film(journal: Journal, task: Task, observe: Observer) -> None:
     weights = require_inside(journal.folder, str(typical.artifact))
     try:
         policy = load_policy(weights, task)
-        shown = render_episode(task, policy, path, HOLDOUT_EVALUATION_SEED)
+        shown = render_episode(
+            task,
+            policy,
+            path,
+            HOLDOUT_EVALUATION_SEED,
+            deterministic=recipe_for(task).deterministic,
+        )
     except Exception as error:
         if machine_fault(error, journal.folder) is not None:
             raise

@@ -184,6 +184,9 @@ def evaluate_policy(
 ) -> dict[str, Any]:
     """The true score of saved weights on fresh episodes.
 
+    Actions are chosen as when a training is judged: drawn from the policy, or its mode
+    where the recipe of the task says so.
+
     Raises:
         ValueError: for a file that holds no policy of this task (says what the weights
             take and give, and what the task has), a number out of bounds, or an
@@ -208,7 +211,13 @@ def evaluate_policy(
             f"{policy}: expected weights of guerdon train (.safetensors): {error}"
         ) from None
     with _users_code(f"{one.id}: the evaluation broke off"):
-        found = evaluate(one, loaded, episodes=episodes, seed=seed)
+        found = evaluate(
+            one,
+            loaded,
+            episodes=episodes,
+            seed=seed,
+            deterministic=recipe_for(one).deterministic,
+        )
     return {"task": one.id, **_scores(found.fitness, found.success)}
 
 

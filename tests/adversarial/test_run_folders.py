@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import time
 from contextlib import suppress
 from dataclasses import asdict
 from html.parser import HTMLParser
@@ -245,6 +247,27 @@ def test_a_link_in_a_run_folder_is_refused_by_report_and_search(
     assert precious.read_text() == "mine"
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the platform has no pipes")
+@pytest.mark.parametrize(
+    "name", ["journal.sqlite", "bank.npz", "journal.lock", "figures/winner.png"]
+)
+def test_a_pipe_in_a_run_folder_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    folder = write_run(tmp_path / "run")
+    pipe = folder / name
+    pipe.parent.mkdir(exist_ok=True)
+    pipe.unlink(missing_ok=True)
+    os.mkfifo(pipe)
+    words = f"{re.escape(name)}: expected a file or folder of the run, found a pipe"
+    begun = time.monotonic()
+    with pytest.raises(JournalError, match=words):
+        write_report(folder)
+    with pytest.raises(JournalError, match=words):
+        run_search(RunConfig(task="guerdon/CartPole-v1", llm="sampler"), folder, QUICK)
+    assert main(["report", str(folder)]) == 2
+    assert time.monotonic() - begun < 20  # a pipe that is opened would wait for ever
+    assert not (folder / "report.html").exists()
+
+
 @pytest.mark.parametrize("name", ["report.html.new", "report.json.new"])
 def test_a_second_name_of_somebodys_file_is_not_written_through(
     tmp_path: Path, name: str
@@ -281,7 +304,7 @@ def test_a_picture_that_is_no_picture_is_not_shown(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     (folder / "figures").mkdir()
     (folder / "figures" / "winner.gif").write_text("<script>alert(1)</script>")
-    os.mkfifo(folder / "figures" / "winner.png")
+    (folder / "figures" / "winner.png").mkdir()
     write_report(folder)
     require_harmless_report(folder)
     assert "No episode of the winner" in (folder / "report.html").read_text()

@@ -97,6 +97,26 @@ class Counting:
         """Nothing is held."""
 
 
+def test_an_answer_that_was_bought_but_not_recorded_is_paid_for_when_resumed(
+    tmp_path: Path, journal: Journal
+) -> None:
+    answers = tmp_path / "answers"
+    # Bought, and killed before it was in the journal; Fake's answers take 7 tokens.
+    Cached(Metered(Fake("one"), Budget(tokens=1000), None), answers).chat(ask("hi"))
+    budget = Budget(tokens=1000)
+    inside = Cached(Metered(Fake("two"), budget, None), answers)
+    chat = Journaled(inside, journal, budget=budget)
+    assert chat.chat(ask("hi")).text == "one"
+    assert budget.spent.tokens == 7
+    totals = journal.totals()
+    assert totals.prompt_tokens + totals.completion_tokens == 7
+    # Asked once more it stands in the journal, and is paid for.
+    chat.chat(ask("hi"))
+    assert budget.spent.tokens == 7
+    chat.chat(ask("ho"))
+    assert budget.spent.tokens == 14
+
+
 def test_an_answer_from_a_shared_cache_costs_the_run_nothing(tmp_path: Path) -> None:
     request = Request((Message("user", "hello"),))
     for name, paid in (("first", 7), ("second", 0)):

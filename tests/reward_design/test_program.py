@@ -236,4 +236,6 @@ def test_the_sum_runs_from_left_to_right_at_every_size():
         expected += parts[:, place]
     for size in (1, 3, 181, 182, 700):
         batch = block(np.zeros((1, size)))
-        assert total(batch, parts[None, :size]).tolist() == [expected[:size].tolist()]
+        sums = [expected[:size].tolist()]
+        assert total(batch, parts[None, :size]).tolist() == sums
+        assert total(batch, torch.as_tensor(parts[None, :size])).tolist() == sums

@@ -7,6 +7,7 @@ generator, so a search repeats exactly from its seed.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from guerdon.reward_design.language.tree import (
     const,
     expression_source,
 )
+from guerdon.types import MAX_NAME
 
 MAX_TERMS = 8
 """An operator never makes more terms than this."""
@@ -125,7 +127,10 @@ def mutate(tree: Tree, rng: np.random.Generator) -> Edit:
         _swap_feature,
     )
     for place in rng.permutation(len(kinds)):
-        edit = kinds[place](tree, rng)
+        try:
+            edit = kinds[place](tree, rng)
+        except Rejected:
+            continue  # already as deep or as large as a program may be
         if edit is not None and fingerprint(edit.tree) != fingerprint(tree):
             return Edit(cleaned(edit.tree), edit.change)
     fresh = sample_term(tree.layout, tree.action, rng, taken=())
@@ -197,10 +202,14 @@ def _with_terms(
 
 
 def _free(name: str, taken: set[str]) -> str:
-    if name not in taken:
-        return name
+    """``name``, or where it is taken, the first of name_2, name_3 ... that is not."""
     stem = name.rstrip("0123456789").rstrip("_")
-    return next(f"{stem}_{i}" for i in range(2, 1000) if f"{stem}_{i}" not in taken)
+    for number in itertools.count(2):
+        if name not in taken:
+            break
+        end = f"_{number}"
+        name = stem[: MAX_NAME - len(end)] + end
+    return name
 
 
 def _adopt(expr: Expr, values: dict[str, float], params: dict[str, float]) -> Expr:

@@ -217,6 +217,9 @@ def _expr_json(expr: Expr) -> dict[str, Any]:
     args = [_expr_json(arg) for arg in expr.args]
     if expr.op == "number":
         return args[0]
+    if expr.op == "where" and expr.args[1].op == expr.args[2].op == "number":
+        # Of two flags it would choose a flag.
+        args[1] = {"op": "number", "args": [args[1]]}
     if expr.op == "index":
         args.append({"const": expr.value})
     return {"op": expr.op, "args": args}

@@ -15,6 +15,9 @@ MAX_NODES = 1500
 MAX_DEPTH = 100
 """Longest chain of operations, so that walking a tree never overflows the stack."""
 
+MOST_NESTED = 12
+"""Operations inside one another that are printed in one line."""
+
 
 class Rejected(ValueError):
     """A text that is not a reward program, with the line and the reason.
@@ -210,7 +213,7 @@ def _print_leaf_or_call(expr: Expr, names: dict[Expr, str]) -> str:
 def to_source(tree: Tree) -> str:
     """The program as text; parsing it gives the same tree back.
 
-    Subexpressions that occur more than once become local variables.
+    Subexpressions that occur more than once, or are deep, become local variables.
     """
     lines = []
     if tree.params:
@@ -232,7 +235,11 @@ def to_source(tree: Tree) -> str:
 
 
 def _shared(tree: Tree) -> list[Expr]:
-    """Subtrees of at least four nodes that occur more than once, smallest first."""
+    """Subtrees that become local variables, smallest first.
+
+    Those of at least four nodes that occur more than once, and in a deep one every
+    ``MOST_NESTED``-th level, since ``parse`` reads no lines that are nested deeper.
+    """
     counts: dict[Expr, int] = {}
 
     def visit(node: Expr) -> None:
@@ -243,5 +250,9 @@ def _shared(tree: Tree) -> list[Expr]:
 
     for _, expr in tree.terms:
         visit(expr)
-    found = [node for node, times in counts.items() if times > 1 and node.size >= 4]
+    found = [
+        node
+        for node, times in counts.items()
+        if node.size >= 4 and (times > 1 or node.depth % MOST_NESTED == 0)
+    ]
     return sorted(found, key=lambda node: node.size)

@@ -33,7 +33,7 @@ from guerdon.reward_design.language.terms import compiled_terms, torch_columns
 from guerdon.reward_design.language.tree import to_source
 from guerdon.reward_design.program import CLAMP
 from guerdon.reward_design.search.bank import Bank
-from guerdon.reward_design.search.screen import sparse_weight
+from guerdon.reward_design.search.screen import own_sparse, sparse_rewards
 from guerdon.types import Features, Spec
 
 FARMING = 0.5
@@ -197,15 +197,14 @@ class _Objective:
         self.state = compiled_terms(self.compiled, "", "numpy").init(spec)
         self.index = torch.as_tensor(bank.index)
         self.weight = torch.as_tensor(discount ** np.asarray(bank.time, np.float64))
-        own = sparse_weight(bank)
-        sparse = torch.as_tensor(np.asarray(batch.reward, np.float64)[:, 0] * own)
+        sparse = torch.as_tensor(sparse_rewards(bank))
         self.episodes = len(bank.episodes)
         self.sparse = self.sums(sparse * self.weight)
         fitness = np.array(bank.fitness)
         known = np.isfinite(fitness)
         self.known = torch.as_tensor(known)
         self.fitness = torch.as_tensor(fitness[known])
-        self.failed = torch.as_tensor(bank.failed) if own else None
+        self.failed = torch.as_tensor(bank.failed) if own_sparse(bank) else None
         self.says_something = bool(known.any() and np.ptp(fitness[known]) > 0.0)
 
     def sums(self, values: Any) -> Any:

@@ -8,7 +8,7 @@ waits for one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -137,6 +137,10 @@ class Proposer:
 
     def _operate(self, request: Request, rng: np.random.Generator) -> Proposal:
         """Draw programs until some are new and valid; take the most promising."""
+        trees = [p.proposal.tree for p in request.parents if p.proposal.tree]
+        if len(trees) < PARENTS[request.operator]:
+            # A reward in full Python has no tree that could be changed.
+            request, trees = replace(request, operator="sample", parents=()), []
         ranked = rng.random() >= UNRANKED
         found: list[tuple[Edit, Screened]] = []
         tried: set[str] = set()
@@ -145,7 +149,7 @@ class Proposer:
         while len(found) < wanted and left:
             drawn: list[Edit] = []
             for _ in range(min(wanted - len(found), left)):
-                drawn.append(self._draw(request, rng, tried))
+                drawn.append(self._draw(request, trees, rng, tried))
                 tried.add(fingerprint(drawn[-1].tree))
             left -= len(drawn)
             screenings = self._screened([edit.tree for edit in drawn])
@@ -162,17 +166,21 @@ class Proposer:
         )
 
     def _draw(
-        self, request: Request, rng: np.random.Generator, tried: set[str]
+        self,
+        request: Request,
+        trees: Sequence[Tree],
+        rng: np.random.Generator,
+        tried: set[str],
     ) -> Edit:
-        trees = [p.proposal.tree for p in request.parents if p.proposal.tree]
-        if request.operator == "mutate" and trees:
+        """What the operator makes of the parents' trees, as many as it needs."""
+        if request.operator == "mutate":
             return edits.mutate(trees[0], rng)
-        if request.operator == "cross" and len(trees) > 1:
+        if request.operator == "cross":
             return self._new(edits.cross(trees[0], trees[1], rng), rng, tried)
-        if request.operator == "simplify" and trees:
+        if request.operator == "simplify":
             shares = dict(request.parents[0].score.shares)
             return self._new(edits.simplify(trees[0], rng, shares), rng, tried)
-        if request.operator == "fit" and trees:
+        if request.operator == "fit":
             return self._new(self._fitted(trees[0]), rng, tried)
         tree = sample(self.task.layout, self.task.action, rng)
         return Edit(tree, "drawn from the grammar")

@@ -36,6 +36,9 @@ State = Literal["waiting", "training", "paused", "finished", "dropped", "failed"
 
 Scores = Sequence[float] | np.ndarray
 
+MOST_RUNGS = 10
+"""More halve a budget to nothing."""
+
 
 class Leg(NamedTuple):
     """Train this candidate from ``start`` to ``stop`` environment steps."""
@@ -233,16 +236,17 @@ class Halving(Race):
     rung are measured, at least one goes on, and one more by chance, which shows what
     the score would have missed.
 
-    Who is best is said by the lower bound of the paired improvement over the rung's
-    reference, the first candidate that reached it: of two equal means the steadier one
-    wins. A candidate is hopeless, and dropped at once, when it surely has not improved
-    since its last rung and surely is worse than the best of this one.
+    Who is best is said by the lower bound of the paired improvement over the mean of
+    all that have reached the rung: of two equal means the steadier one wins. A
+    candidate is hopeless, and dropped at once, when it surely has not improved since
+    its last rung and surely is worse than the best of this one. One that crashes later
+    leaves its place to the next.
 
     Args:
         budget: environment steps of a full training.
         eta: the best ``1 / eta`` of a rung go on; a whole number of at least 2.
-        rungs: number of rungs, the full training included, so the lowest one has
-            ``budget / eta ** (rungs - 1)`` steps.
+        rungs: number of rungs, at most ``MOST_RUNGS``, the full training included, so
+            the lowest one has ``budget / eta ** (rungs - 1)`` steps.
         multiple: steps of a rung are rounded up to a multiple of these, such as a
             rollout.
         confidence: of the interval of a paired improvement.
@@ -266,7 +270,7 @@ class Halving(Race):
     ) -> None:
         super().__init__(budget)
         self.eta = integer("eta", eta, 2)
-        integer("rungs", rungs, 1)
+        integer("rungs", rungs, 1, MOST_RUNGS)
         integer("multiple", multiple, 1)
         if not 0.0 < confidence < 1.0:
             raise ValueError(f"confidence: expected above 0, below 1, got {confidence}")
@@ -288,7 +292,7 @@ class Halving(Race):
         reached = self._reached(rung)
         if not reached:
             return {}
-        reference = reached[0].scores[rung]
+        reference = np.mean([r.scores[rung] for r in reached], axis=0)
         return {
             r.name: paired(r.scores[rung], reference, self.confidence).low
             for r in reached
@@ -306,49 +310,43 @@ class Halving(Race):
         )
 
     def _next(self) -> Leg | None:
-        for i in range(len(self.rungs) - 2, -1, -1):
-            runner = self._earned(i) or self._by_chance(i)
-            if runner is not None:
-                return Leg(runner.name, self.rungs[i], self.rungs[i + 1])
-        waiting = self._of("waiting")
-        return Leg(waiting[0].name, 0, self.rungs[0]) if waiting else None
+        # Of all rungs that somebody may leave, the highest; whether anybody is still to
+        # come to a rung is known from those below it.
+        found: tuple[int, Runner | None, list[Runner]] | None = None
+        complete = self.closed and not self._of("waiting")
+        for i, rung in enumerate(self.rungs[:-1]):
+            complete = complete and all(r.steps >= rung for r in self._of("training"))
+            earned = self._earned(rung, complete)
+            left = self._left(rung, earned) if complete else []
+            if earned or left:
+                found, complete = (i, earned, left), False
+        if found is None:
+            waiting = self._of("waiting")
+            return Leg(waiting[0].name, 0, self.rungs[0]) if waiting else None
+        i, earned, left = found
+        runner = earned or self._by_chance(self.rungs[i], left)
+        return Leg(runner.name, self.rungs[i], self.rungs[i + 1])
 
-    def _earned(self, i: int) -> Runner | None:
-        """Who has earned to leave rung ``i`` and has not left it yet."""
-        rung = self.rungs[i]
-        ranked = self._ranked(rung)
-        places = len(ranked) // self.eta
-        if ranked and self._complete(i):
+    def _earned(self, rung: int, complete: bool) -> Runner | None:
+        """Who has earned to leave a rung and has not left it yet."""
+        reached = self._ranked(rung)
+        places = len(reached) // self.eta
+        ranked = [r for r in reached if r.state != "failed"]
+        if ranked and complete:
             places = max(1, places)
         for runner in ranked[:places]:
             if runner.steps == rung and runner.state == "paused":
                 return runner
         return None
 
-    def _complete(self, i: int) -> bool:
-        """Whether nobody will reach rung ``i`` any more."""
-        if not self.closed:
-            return False
-        rung = self.rungs[i]
-        coming = self._of("waiting", "training")
-        return not any(r.steps < rung for r in coming) and not any(
-            self._earned(j) or self._left(j) for j in range(i)
-        )
-
-    def _left(self, i: int) -> list[Runner]:
-        """Of whom chance may still choose one, once the rung is complete."""
-        rung = self.rungs[i]
-        if not self._chance or rung in self._lucky or not self._complete(i):
+    def _left(self, rung: int, earned: Runner | None) -> list[Runner]:
+        """Of whom chance may still choose one, on a rung that is complete."""
+        if not self._chance or rung in self._lucky:
             return []
-        stay = self._of("paused")
-        earned = self._earned(i)
-        return [r for r in stay if r.steps == rung and r is not earned]
+        return [r for r in self._of("paused") if r.steps == rung and r is not earned]
 
-    def _by_chance(self, i: int) -> Runner | None:
-        left = self._left(i)
-        if not left:
-            return None
-        self._lucky.add(self.rungs[i])
+    def _by_chance(self, rung: int, left: list[Runner]) -> Runner:
+        self._lucky.add(rung)
         runner = left[int(self._rng.integers(len(left)))]
         runner.chance = True
         return runner

@@ -13,10 +13,15 @@ from guerdon.reward_design.search.race import Leg, Race, Runner
 class Pulls(Race):
     """Bandits over candidates: every leg is one pull of ``leg`` steps.
 
+    Those that have never been pulled are pulled together; any other pull waits for the
+    scores of those before it, which say whose turn it is. When nothing is left for
+    pulls, the best by its last score is trained to the end, unless somebody has come
+    there by pulls, since only such a one can be chosen.
+
     Args:
         budget: environment steps of a full training; nobody gets more.
         leg: environment steps of a pull.
-        total: environment steps of the whole race, of all candidates.
+        total: environment steps of all pulls; that of the last training comes on top.
 
     Raises:
         ValueError: for a number out of bounds.
@@ -28,12 +33,23 @@ class Pulls(Race):
         self.total = integer("total", total, 1)
 
     def _next(self) -> Leg | None:
-        going = sum(self._stop(r) - r.steps for r in self._of("training"))
+        under_way = self._of("training")
+        going = sum(self._stop(r) - r.steps for r in under_way)
         able = self._of("waiting", "paused")
         if not able or self.spent + going >= self.total:
-            return None
+            return None if under_way else self._last()
         runner = min(able, key=lambda r: (self._rank(r), r.order))
+        if under_way and runner.scores:
+            return None
         return Leg(runner.name, runner.steps, self._stop(runner))
+
+    def _last(self) -> Leg | None:
+        """The best by its last score goes to the end, if nobody is there yet."""
+        known = self._of("paused")
+        if not self.closed or not known or self._of("finished"):
+            return None
+        best = max(known, key=lambda r: (float(r.latest.mean()), -r.order))
+        return Leg(best.name, best.steps, self.budget)
 
     def _stop(self, runner: Runner) -> int:
         return min(self.budget, runner.steps + self.leg)
@@ -66,7 +82,7 @@ class UCB(Pulls):
     Args:
         budget: environment steps of a full training.
         leg: environment steps of a pull.
-        total: environment steps of the whole race.
+        total: environment steps of all pulls.
         c: weight of the bonus.
     """
 
@@ -101,7 +117,7 @@ class D3RB(Pulls):
     Args:
         budget: environment steps of a full training.
         leg: environment steps of a pull.
-        total: environment steps of the whole race.
+        total: environment steps of all pulls.
         start: first regret coefficient, in units of the range of the scores.
         c: weight of the confidence bounds.
         delta: their failure probability.

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from guerdon.reward_design.language import Tree
+from guerdon.reward_design.language import Tree, parse
 from guerdon.reward_design.language.block import AllScores, BlockPrograms, check_task
 from guerdon.reward_design.language.edit import canonical
 from guerdon.reward_design.language.lower import Line, lower
@@ -54,8 +54,8 @@ class Screening:
         farming: largest return of the own terms in an episode that failed.
         active: share of transitions on which the candidate's terms are not 0.
         shares: mean magnitude of each term as a share of all.
-        low: smallest designed reward on the bank.
-        high: largest designed reward on the bank.
+        low: smallest sum of the candidate's own terms in a transition of the bank.
+        high: the largest.
     """
 
     rank: float | None
@@ -211,8 +211,7 @@ class _Ruler:
     def __init__(self, bank: Bank, discount: float) -> None:
         self.bank = bank
         self.weight = discount ** np.asarray(bank.time, np.float64)
-        sparse = np.asarray(bank.batch.reward, np.float64)[:, 0] * sparse_weight(bank)
-        self.sparse = self.sums(sparse * self.weight)
+        self.sparse = self.sums(sparse_rewards(bank) * self.weight)
         fitness = np.array(bank.fitness)
         (known,) = np.nonzero(np.isfinite(fitness))
         if len(known) > MOST_COMPARED:
@@ -267,6 +266,21 @@ def _measure(
     )
 
 
-def sparse_weight(bank: Bank) -> float:
-    """1 where the sparse reward is the environment's own, else 0."""
-    return 1.0 if bank.task.rewards["sparse"].source is None else 0.0
+def own_sparse(bank: Bank) -> bool:
+    """Whether the sparse reward is the environment's own, which pays 1 for solving."""
+    return bank.task.rewards["sparse"].source is None
+
+
+def sparse_rewards(bank: Bank) -> np.ndarray:
+    """``(M,)`` float64, the task's sparse reward of every transition.
+
+    It is the environment's own, or a program of the task's like that of a candidate.
+    """
+    task = bank.task
+    source = task.rewards["sparse"].source
+    if source is None:
+        return np.asarray(bank.batch.reward, np.float64)[:, 0]
+    tree = parse(source, task.layout, task.action)
+    block = BlockPrograms((tree,), (lower(tree),), "numpy")
+    scores, _ = block.score_all(block.init_all(1), bank.batch)
+    return np.asarray(scores.total[0, :, 0], np.float64)

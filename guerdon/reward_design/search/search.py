@@ -157,8 +157,8 @@ class Search:
     ) -> None:
         """Outcomes of the round that was asked for.
 
-        A slot that was the model's and that another operator had to fill pays the
-        model nothing.
+        A slot that another operator had to fill pays nothing to the one that was asked:
+        the model gave no program, or the parents are no programs of the language.
 
         Args:
             proposals: one for every request, in any order.
@@ -224,15 +224,15 @@ class Search:
             self.archive.replace(candidate, score)
 
     def best_probability(self, draws: int = 4000) -> float:
-        """Probability that the leader is the best of the finalists.
+        """Probability that the winner (``winner``) is the best of the finalists.
 
         Means are taken as normal with the seeds' spread, pooled over the finalists,
         since each of them has too few seeds for a spread of its own. Finalists that
         cannot be told apart share the probability. Without any second seed there is
         no spread to judge by, and nothing is claimed.
         """
-        finalists = self.finalists()
-        if len(finalists) < 2:
+        finalists, winner = self.finalists(), self.winner()
+        if winner is None or len(finalists) < 2:
             return 1.0
         scores = [np.array(list(f.score.fitness.values())) for f in finalists]
         freedom = sum(len(s) - 1 for s in scores)
@@ -245,7 +245,8 @@ class Search:
         error = spread / np.sqrt([len(s) for s in scores])
         sampled = means + error * rng.standard_normal((draws, len(scores)))
         best = sampled == sampled.max(axis=1, keepdims=True)
-        return float((best[:, means.argmax()] / best.sum(axis=1)).mean())
+        place = [finalist.id for finalist in finalists].index(winner.id)
+        return float((best[:, place] / best.sum(axis=1)).mean())
 
     def winner(self) -> Trained | None:
         """The best finalist: most seeds first, then the best mean."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
 
-from guerdon.reward_design.language import Rejected, parse, terms, to_source
-from guerdon.reward_design.language.edit import mutate
-from guerdon.types import Batch, Feature, Features, Spec
+from guerdon.reward_design.language import Rejected, Tree, parse, terms, to_source
+from guerdon.reward_design.language.edit import cross, mutate
+from guerdon.reward_design.language.grammar import from_json, to_json
+from guerdon.types import MAX_NAME, Batch, Feature, Features, Spec
 from tests.reward_design.language.conftest import DISCRETE, LAYOUT, random_batch
 
 HEAD = "def reward(prev, action, now, params):\n"
@@ -148,3 +151,58 @@ def test_a_name_of_a_loop_takes_the_place_of_a_dictionary() -> None:
     lines = "    d = {'x': now.x}\n    for d in now.velocity: pass\n    return d\n"
     tree = parse(HEAD + lines, LAYOUT, DISCRETE)
     assert "now.velocity[2]" in str(tree)
+
+
+def test_a_choice_of_two_flags_as_numbers_survives_json() -> None:
+    choice = "where(now.x > 0.0, float(now.open), float(now.carrying))"
+    text = f"{HEAD}    return {{'x': {choice}}}\n"
+    tree = parse(text, LAYOUT, DISCRETE)
+    assert tree.terms[0][1].op == "where"
+    assert from_json(json.dumps(to_json(tree)), LAYOUT, DISCRETE) == tree
+
+
+def loop(*lines: str) -> Tree:
+    """A program that changes ``x`` line by line."""
+    body = "".join(f"    x = {line}\n" for line in lines)
+    text = f"{HEAD}    x = 0.0\n{body}    return {{'x': x}}\n"
+    return parse(text, LAYOUT, DISCRETE)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "max(x, {i} * now.x)",
+        "now.x - (x - {i})",
+        "-(x + {i})",
+        "where(now.open, exp(x + {i}), float(now.carrying))",
+        "sqrt(abs(x) + {i})",
+    ],
+)
+def test_a_program_as_deep_as_may_be_can_be_written_down_and_changed(line: str) -> None:
+    tree, count = None, 0
+    with suppress(Rejected):
+        while True:
+            tree = loop(*(line.format(i=i) for i in range(1, count + 2)))
+            count += 1
+    assert tree is not None
+    assert tree.terms[0][1].depth > 95
+    assert parse(to_source(tree), LAYOUT, DISCRETE) == tree
+    for seed in range(30):
+        changed = mutate(tree, np.random.default_rng(seed)).tree
+        assert parse(to_source(changed), LAYOUT, DISCRETE) == changed
+
+
+def test_a_name_of_the_greatest_length_gets_a_number_and_stays_as_long() -> None:
+    name = "a" * MAX_NAME
+    texts = (
+        f"PARAMS = {{'{name}': {value}}}\n{HEAD}"
+        f"    return {{'{name}': params.{name} * now.{feature}}}\n"
+        for value, feature in ((1.0, "x"), (2.0, "distance"))
+    )
+    first, second = (parse(text, LAYOUT, DISCRETE) for text in texts)
+    child = cross(first, second, np.random.default_rng(0)).tree
+    assert child.names == (name, name[:-2] + "_2")
+    assert [key for key, _ in child.params] == [name, name[:-2] + "_2"]
+    assert parse(to_source(child), LAYOUT, DISCRETE) == child
+    third = cross(child, second, np.random.default_rng(1)).tree
+    assert parse(to_source(third), LAYOUT, DISCRETE) == third

@@ -22,8 +22,10 @@ from tests.reward_design.search.small import (
 
 pytest.importorskip("torch")
 
-DENSE = small_task(sparse="def reward(prev, action, now, params): ...")
-"""A task whose sparse reward is not the environment's own."""
+DENSE = small_task(
+    sparse="def reward(prev, action, now, params):\n    return {'none': 0.0}\n"
+)
+"""A task whose sparse reward is a program, which pays nothing."""
 
 
 def scored_by(tree: Tree, episodes: int = 40, discount: float = 0.9) -> Bank:
@@ -86,6 +88,19 @@ def test_the_objective_is_that_of_a_hand_trace() -> None:
     # One step of Adam is .1 towards what farms less.
     moved = values(fit_params(tree, Bank.of(TASK, seen), steps=2).tree)["w"]
     assert moved == pytest.approx(0.5 * np.exp(-0.1), rel=1e-3)
+
+
+def test_the_sparse_reward_of_a_program_counts_where_parameters_are_fitted() -> None:
+    paid = "def reward(prev, action, now, params):\n    return {'paid': -3.0 * now.x}\n"
+    known = scored_by(program("now.speed"))
+    bank = Bank(small_task(sparse=paid), known.episodes, known.fitness)
+    # The true score is that of the speed alone, so the task's own -3 x is made up for.
+    start = program("params.a * now.x", "params.b * now.speed", a=1.0, b=1.0)
+    fitted = fit_params(start, bank, steps=300, discount=0.9)
+    found = values(fitted.tree)
+    assert found["a"] == pytest.approx(3.0, abs=0.1 * found["b"])
+    assert fitted.after is not None
+    assert fitted.after > 0.99
 
 
 def test_what_pays_for_failing_is_made_smaller() -> None:

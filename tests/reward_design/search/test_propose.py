@@ -344,6 +344,17 @@ def test_an_operator_gives_new_valid_programs_the_same_for_the_same_seed(
         assert parse(proposal.source, LAYOUT, ACTION) == proposal.tree
 
 
+@pytest.mark.parametrize("operator", ["mutate", "cross", "simplify", "fit"])
+def test_a_parent_in_full_python_is_nobodys_parent_and_the_sampler_says_so(
+    operator: Operator,
+) -> None:
+    parents = (trained("python", 1.0), trained("p", 0.5, program("now.x")))
+    asked = request(operator, *(parents if operator == "cross" else parents[:1]))
+    proposal = Proposer(TASK, BANK).propose(asked)
+    assert (proposal.operator, proposal.parents) == ("sample", ())
+    assert proposal.plan == "drawn from the grammar"
+
+
 def test_simplifying_drops_the_term_with_the_smallest_share() -> None:
     tree = program("now.x - prev.x", "now.open")
     one = trained("p", 1.0, tree, shares={"a": 0.9, "b": 0.1})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -146,8 +147,24 @@ def test_of_two_equal_means_the_steadier_one_goes_on() -> None:
     race.tell("y", 100, [2.1, 1.9, 2.1, 1.9])
     assert race.ask(3) == [Leg("y", 100, 200)]
     bounds = race.lower_bounds(100)
-    assert bounds["r"] == 0.0
-    assert bounds["x"] < bounds["y"] < 2.0
+    # Against the mean of all, r is -2.03, -.63 and so on.
+    assert bounds["r"] < bounds["x"] < bounds["y"]
+    mean = np.array([6.1, 1.9, 6.1, 1.9]) / 3
+    for name, scores in (("r", [0.0] * 4), ("y", [2.1, 1.9, 2.1, 1.9])):
+        difference = np.array(scores) - mean
+        known = stats.t.interval(0.8, 3, difference.mean(), stats.sem(difference))
+        assert bounds[name] == pytest.approx(known[0])
+
+
+def test_who_came_first_is_judged_like_the_others() -> None:
+    race = entered(Halving(200, rungs=2, chance=False), "ab")
+    race.close()
+    race.ask(2)
+    # b is better by .05 on the average and not surely so.
+    race.tell("a", 100, [0.5, 0.5, 0.5, 0.5])
+    race.tell("b", 100, [0.1, 0.9, 0.2, 1.0])
+    assert paired(np.array([0.1, 0.9, 0.2, 1.0]), np.full(4, 0.5), 0.8).low < 0.0
+    assert race.ask(2) == [Leg("b", 100, 200)]
 
 
 def test_who_stands_still_and_is_surely_worse_than_the_best_is_dropped() -> None:
@@ -173,6 +190,32 @@ def test_a_failed_candidate_leaves_the_race() -> None:
     assert race.ask(2) == [Leg("b", 100, 200)]
 
 
+def test_one_that_was_promoted_and_crashes_leaves_its_place_to_the_next() -> None:
+    race = entered(Halving(200, rungs=2, chance=False), "abcd")
+    race.close()
+    race.ask(4)
+    for name, level in zip("abcd", [0.4, 0.3, 0.2, 0.1], strict=True):
+        race.tell(name, 100, [level, level])
+    assert race.ask(4) == [Leg("a", 100, 200), Leg("b", 100, 200)]
+    race.fail("a")
+    assert race.ask(4) == [Leg("c", 100, 200)]
+    race.fail("b")
+    race.fail("c")
+    assert race.ask(4) == [Leg("d", 100, 200)]
+    race.tell("d", 200, [0.1, 0.1])
+    assert race.ask(4) == []
+
+
+def test_many_rungs_are_asked_for_in_no_time() -> None:
+    race = entered(Halving(2**9, rungs=10), "abcdefghijklmnop")
+    race.close()
+    began = time.perf_counter()
+    names = "abcdefghijklmnop"
+    legs = run(race, {name: float(names.index(name)) for name in names}, free=16)
+    assert {leg.stop for leg in legs} == {2**k for k in range(10)}
+    assert time.perf_counter() - began < 10.0  # seconds; it took hours
+
+
 def test_ucb_pulls_by_mean_and_bonus() -> None:
     race = entered(UCB(1000, leg=10, total=60), "ab")
     race.close()
@@ -192,8 +235,56 @@ def test_ucb_pulls_by_mean_and_bonus() -> None:
     # t = 5: a 1 + sqrt(2 ln 5 / 4) = 1.897, b sqrt(2 ln 5) = 1.794.
     assert race.ask(1) == [Leg("a", 40, 50)]
     race.tell("a", 50, [1.0])
-    # The total of 60 steps is spent.
+    # The total of 60 steps is spent, and a, the best, is trained to the end.
+    assert race.ask(1) == [Leg("a", 50, 1000)]
     assert race.ask(1) == []
+    race.tell("a", 1000, [1.0])
+    assert race.ask(1) == []
+
+
+@pytest.mark.parametrize("kind", [UCB, D3RB])
+def test_the_first_pulls_of_a_bandit_are_made_together_and_the_others_one_by_one(
+    kind: type[UCB] | type[D3RB],
+) -> None:
+    race = entered(kind(1000, leg=10, total=1000), "abc")
+    assert race.ask(9) == [Leg(name, 0, 10) for name in "abc"]
+    race.tell("a", 10, [1.0])
+    # Whose turn it is depends on b and c; d's does not.
+    assert race.ask(9) == []
+    race.enter("d")
+    assert race.ask(9) == [Leg("d", 0, 10)]
+    for name in "bcd":
+        race.tell(name, 10, [0.0])
+    assert len(race.ask(9)) == 1
+
+
+@pytest.mark.parametrize("kind", [UCB, D3RB])
+@pytest.mark.parametrize("count", [1, 4, 12])
+def test_a_bandit_trains_its_best_to_the_end(
+    kind: type[UCB] | type[D3RB], count: int
+) -> None:
+    names = "abcdefghijkl"[:count]
+    race = entered(kind(80, leg=10, total=10 * count + 40), names)
+    run(race, {name: float(place) for place, name in enumerate(names)}, free=count)
+    assert count == 1 or all(r.steps < 80 for r in race.runners.values())
+    race.close()
+    run(race, {name: float(place) for place, name in enumerate(names)}, free=count)
+    best = race.best()
+    assert best is not None
+    assert (best.name, best.state) == (names[-1], "finished")
+    assert [r.state for r in race.runners.values()].count("finished") == 1
+
+
+def test_where_the_last_training_of_a_bandit_crashes_the_next_best_is_trained() -> None:
+    race = entered(UCB(100, leg=10, total=30), "abc")
+    race.close()
+    for leg, score in zip(race.ask(3), [0.0, 2.0, 1.0], strict=True):
+        race.tell(leg.name, leg.stop, [score])
+    assert race.ask(3) == [Leg("b", 10, 100)]
+    race.fail("b")
+    while (legs := race.ask(3))[0].stop < 100:
+        race.tell(legs[0].name, legs[0].stop, [1.0 if legs[0].name == "c" else 0.0])
+    assert legs[0].name == "c"
 
 
 def test_d3rb_balances_potentials_and_doubles_the_hopeless() -> None:
@@ -219,7 +310,9 @@ def test_d3rb_balances_potentials_and_doubles_the_hopeless() -> None:
     for pull in range(2, 8):
         assert race.ask(1) == [Leg("a", 10 * pull, 10 * pull + 10)]
         race.tell("a", 10 * pull + 10, [10.0])
-    assert race.ask(2) == [Leg("a", 80, 90), Leg("b", 20, 30)]
+    assert race.ask(2) == [Leg("a", 80, 90)]
+    race.tell("a", 90, [10.0])
+    assert race.ask(2) == [Leg("b", 20, 30)]
 
 
 @settings(max_examples=60, deadline=None)
@@ -257,7 +350,9 @@ def test_no_policy_trains_more_than_it_may(data: st.DataObject) -> None:
         elif isinstance(race, Halving):
             assert max(steps.values()) == budget
         else:
-            assert race.spent < total + leg * free
+            # A pull may go over the total, and the last training comes on top.
+            assert race.spent < total + leg + budget
+            assert max(steps.values()) == budget
 
 
 def test_what_was_not_asked_for_is_refused() -> None:
@@ -288,6 +383,7 @@ def test_scores_that_cannot_be_compared_are_refused() -> None:
     [
         ({"eta": 1}, "eta"),
         ({"rungs": 0}, "rungs"),
+        ({"rungs": 11}, "rungs: expected at most 10, got 11"),
         ({"confidence": 1.0}, "confidence: expected above 0, below 1"),
         ({"multiple": 0}, "multiple"),
     ],

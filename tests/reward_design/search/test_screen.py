@@ -15,6 +15,7 @@ from guerdon.reward_design.search.screen import (
     Screened,
     screen,
     screen_many,
+    sparse_rewards,
 )
 from guerdon.types import Failure, Layout, Spec
 from tests.reward_design.search.small import (
@@ -31,8 +32,10 @@ SOLVED = episode([0, 1, 2], [0, 1], terminated=True)
 FAILED = episode([0, -1, -1], [0, 0])
 CUT = episode([0, 1], [0], cut=True)
 BANK = Bank.of(TASK, [SOLVED, FAILED, CUT])
-DENSE = small_task(sparse="def reward(prev, action, now, params): ...")
-"""A task whose sparse reward is not the environment's own."""
+DENSE = small_task(
+    sparse="def reward(prev, action, now, params):\n    return {'none': 0.0}\n"
+)
+"""A task whose sparse reward is a program, which pays nothing."""
 
 
 def screened(*terms: str, bank: Bank = BANK, discount: float = 0.5) -> Screened:
@@ -225,6 +228,25 @@ def test_the_screen_measures_what_a_training_is_paid() -> None:
         size = np.abs(paid.terms[:, 0]).mean(axis=0, dtype=float)
         shares = size / (size.sum() or 1.0)
         np.testing.assert_allclose(list(one.screening.shares.values()), shares)
+
+
+def test_a_sparse_reward_that_is_a_program_is_part_of_what_is_compared() -> None:
+    episodes = [
+        episode([0, 3, 0], [1, 0]),
+        episode([0, 1, 1], [0, 2]),
+        episode([0, 0, 0], [0, 3]),
+    ]
+    paid = "def reward(prev, action, now, params):\n    return {'x': -abs(now.x)}\n"
+    bank = Bank.of(small_task(sparse=paid), episodes)
+    assert sparse_rewards(bank).tolist() == [-3.0, 0.0, -1.0, -1.0, 0.0, 0.0]
+    # Own returns 3 + 0, 1 + 1 and 0; with the sparse reward and discount .5 it is
+    # 3 - 3, 1.5 - 1.5 and 0: nothing tells them apart.
+    found = screen(program("abs(now.x)"), bank, 0.5)
+    assert isinstance(found, Screened)
+    assert (found.screening.rank, found.screening.preference) == (None, 0.5)
+    smaller = screen(program("0.5 * abs(now.x)"), bank, 0.5)
+    assert isinstance(smaller, Screened)
+    assert smaller.screening.preference == 1.0
 
 
 def test_the_rank_is_scipy_s_tau_b_with_ties_on_both_sides() -> None:

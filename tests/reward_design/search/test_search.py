@@ -291,6 +291,20 @@ def test_the_probability_is_that_of_two_normal_means() -> None:
     assert search.best_probability(20_000) == pytest.approx(expected, abs=0.015)
 
 
+def test_the_probability_is_that_of_the_winner_and_not_of_the_best_mean() -> None:
+    search = Search(SearchConfig(candidates=2, rounds=1, final_seeds=2, finalists=2))
+    scores = {
+        "r1-c01": Score({0: 0.95, 1: 0.93}, {0: 1.0, 1: 1.0}),
+        "r1-c02": Score({0: 0.5, 1: 0.52, 2: 0.51}, {0: 1.0, 1: 1.0, 2: 1.0}),
+    }
+    search.tell([proposal_for(request) for request in search.ask()], scores)
+    winner = search.winner()
+    assert winner is not None
+    assert winner.id == "r1-c02"  # the other one failed on its third seed
+    # 0.43 apart, at a deviation of the difference of .0122 * sqrt(1/2 + 1/3) = .011.
+    assert search.best_probability() == 0.0
+
+
 def test_a_single_finalist_needs_no_more_seeds() -> None:
     search = Search(SearchConfig(candidates=3, rounds=1, finalists=1))
     play(search, lambda name, seed: 0.5)
