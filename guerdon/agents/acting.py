@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from guerdon.agents import normalize
-from guerdon.agents.arrays import shrunk
+from guerdon.agents.arrays import Masked, shrunk
 from guerdon.agents.losses import IMPOSSIBLE, Network
 from guerdon.agents.networks import Architecture, Output, Weights
 from guerdon.agents.normalize import ObservationScale
@@ -22,15 +22,6 @@ from guerdon.envs.arrays import ArrayEnv, Arrays
 
 TABLE = 16
 """Fewest observations of a row that are looked at together at a block's end."""
-
-
-@runtime_checkable
-class Masked(Protocol):
-    """An ``ArrayEnv`` that knows which choices are possible."""
-
-    def action_masks(self) -> np.ndarray:
-        """``(N, A)`` bool for the next step of every lane."""
-        ...
 
 
 class Acting:

@@ -25,6 +25,15 @@ class Shrinking(Protocol):
 
 
 @runtime_checkable
+class Masked(Protocol):
+    """An ``ArrayEnv`` that knows which choices are possible."""
+
+    def action_masks(self) -> np.ndarray:
+        """``(N, A)`` bool for the next step of every lane."""
+        ...
+
+
+@runtime_checkable
 class Resumable(Protocol):
     """Whatever can be put down and taken up again: an env, or block rewards."""
 
@@ -56,7 +65,12 @@ def empty_arrays(env: ArrayEnv, lanes: int | None = None) -> Arrays:
 
 def shrunk(env: ArrayEnv, lanes: np.ndarray) -> ArrayEnv:
     """An env that goes on with some lanes; the others cost nothing if it can."""
-    return env.select(lanes) if isinstance(env, Shrinking) else Lanes(env, lanes)
+    return env.select(lanes) if isinstance(env, Shrinking) else idle(env, lanes)
+
+
+def idle(env: ArrayEnv, lanes: np.ndarray) -> Lanes:
+    """Some lanes of an env, with their masks if it has masks."""
+    return (MaskedLanes if isinstance(env, Masked) else Lanes)(env, lanes)
 
 
 class Lanes:
@@ -90,7 +104,7 @@ class Lanes:
 
     def select(self, lanes: np.ndarray) -> ArrayEnv:
         """Fewer still."""
-        return Lanes(self._env, self._lanes[lanes])
+        return idle(self._env, self._lanes[lanes])
 
     def close(self) -> None:
         """Give up the env."""
@@ -102,11 +116,22 @@ class Lanes:
         return out
 
 
+class MaskedLanes(Lanes):
+    """``Lanes`` of an env that knows which choices are possible."""
+
+    def action_masks(self) -> np.ndarray:
+        """``(M, A)`` bool for the next step; see ``Masked``."""
+        env: Any = self._env
+        masks: np.ndarray = env.action_masks()[self._lanes]
+        return masks
+
+
 class VectorArrays:
     """A Gymnasium vector env of a task, as an ``ArrayEnv``.
 
     Observations that are no plain array are flattened to one, and float64 becomes
-    float32, as networks read it.
+    float32, as networks read it. Masks of actions are not passed on: what Gymnasium's
+    environments tell of them has no common form.
 
     Args:
         task: makes the environments, unless ``vector`` brings them.
@@ -192,7 +217,7 @@ class VectorArrays:
         """The env with these lanes only; the others are closed if that can be done."""
         vector = self._vector
         if type(vector) is not SyncVectorEnv:
-            return Lanes(self, lanes)
+            return idle(self, lanes)
         kept = [vector.envs[lane] for lane in lanes]
         for env in vector.envs:
             if not any(env is one for one in kept):

@@ -32,6 +32,10 @@ class Lost(Killed):
     """What a job needs to run was taken from it: never its own fault."""
 
 
+class Full(Killed):
+    """There was too little memory."""
+
+
 class Child:
     """A worker process and what the controller does to it."""
 
@@ -80,7 +84,7 @@ class Child:
             if pid is None:
                 return
             dead = bool(wait([self._process.sentinel], timeout=0))
-            if dead and Path(f"/proc/{pid}").exists():
+            if dead and _exists(pid):
                 return
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
@@ -100,6 +104,17 @@ class Child:
                 self._process.close()
         self.connection.close()
         return code
+
+
+def _exists(pid: int) -> bool:
+    """Whether there is a process of this id, anybody's."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def epitaph(code: int | None, stderr: Path) -> str:

@@ -8,10 +8,10 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -62,6 +62,26 @@ class Policy(Protocol):
         Returns:
             ``(N,)`` choices or ``(N, A)`` numbers.
         """
+        ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A policy that remembers what it has seen of every episode."""
+
+    def forget(self) -> None:
+        """Other episodes are to come, whatever their numbers."""
+        ...
+
+    def predict(
+        self,
+        observations: np.ndarray,
+        *,
+        deterministic: bool,
+        rng: np.random.Generator,
+        episodes: Sequence[int] | None = None,
+    ) -> np.ndarray:
+        """Like ``Policy``'s, and told which episode each observation belongs to."""
         ...
 
 
@@ -138,13 +158,16 @@ def evaluate(
     waiting = list(range(episodes - 1, -1, -1))
     count = min(SLOTS, episodes)
     slots = make_slots(task, count)
+    if isinstance(policy, Remembering):
+        policy.forget()
     ends: dict[int, tuple[Mapping[str, Any], int]] = {}
     recorded: dict[int, Episode] = {}
     try:
         active = [_start(slots, i, waiting.pop(), seed, record) for i in range(count)]
         while active:
             batch = np.stack([run.observation for run in active])
-            actions = policy.predict(batch, deterministic=deterministic, rng=rng)
+            whose = [run.index for run in active]
+            actions = choose(policy, batch, whose, deterministic, rng)
             steps = slots.step([run.slot for run in active], actions)
             going = []
             for run, action, step in zip(active, actions, steps, strict=True):
@@ -161,6 +184,21 @@ def evaluate(
     finally:
         slots.close()
     return _collect(task, ends, recorded)
+
+
+def choose(
+    policy: Policy,
+    observations: np.ndarray,
+    episodes: Sequence[int],
+    deterministic: bool,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Actions of any policy; one that remembers is told the episodes, ``(N,)``."""
+    if isinstance(policy, Remembering):
+        return policy.predict(
+            observations, deterministic=deterministic, rng=rng, episodes=episodes
+        )
+    return policy.predict(observations, deterministic=deterministic, rng=rng)
 
 
 def _start(slots: Slots, slot: int, index: int, seed: int, record: int) -> _Run:

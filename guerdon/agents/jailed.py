@@ -51,7 +51,7 @@ def learn_job(payload: bytes, folder: Path, progress: Progress) -> bytes:
 def _prepared(job: TrainingJob) -> Callable[[Progress], list[bytes]]:
     torch.set_num_threads(1)
     task = load_task(job.task)
-    recipe = recipe_for(task, job.algo)
+    recipe = recipe_for(task, job.algo).without_memory()
     base = make_vec_env(task, recipe)
     # What an environment loads late, it loads at its first steps; so does an engine
     # its compiled code, for which there is no memory to run in once the jail is shut.
@@ -113,7 +113,7 @@ def judge_claim(job: TrainingJob, folder: Path) -> Outcome:
     claim = folder / claim_name(job)
     try:
         task = load_task(job.task)
-        recipe = recipe_for(task, job.algo)
+        recipe = recipe_for(task, job.algo).without_memory()
         claims, weights = split(claim.read_bytes())
         if isinstance(claims, Failure):
             return claims

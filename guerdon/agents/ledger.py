@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import queue
 import threading
 import time
@@ -13,6 +14,8 @@ from types import TracebackType
 from typing import Self
 
 from guerdon.agents.training import Leg, Outcome, TrainingJob, Trouble, Work, jobs_of
+
+_LOG = logging.getLogger(__name__)
 
 _FIRST, _NEXT, _RETRY, _LAST = range(4)
 """Ranks in the queue."""
@@ -68,29 +71,46 @@ class Ledger:
         """Note what came of a job."""
         self._finished.put((job, outcome))
 
-    def lost(self, work: Work, reason: str, *, halve: bool = False) -> str | None:
+    def lost(
+        self, work: Work, reason: str, *, halve: bool = False, full: bool = False
+    ) -> str | None:
         """Queue lost work a second time, unless part of it was lost before.
+
+        Where a leg is cut in halves, a warning says so.
 
         Args:
             work: a job or a leg.
             reason: why it was lost.
             halve: a leg that was lost before may have been too large: queue its halves.
+            full: it was too large for the memory: queue its halves at once.
 
         Returns:
             The reason of the first time, where nothing is queued; else None.
         """
         keys = [job.key for job in jobs_of(work)]
+        several = isinstance(work, Leg) and len(work.jobs) > 1
         with self._lock:
             before = next((self._lost[k] for k in keys if k in self._lost), None)
-            if before is None:
+            if before is None and not (several and full):
                 self._lost |= dict.fromkeys(keys, reason)
+        if isinstance(work, Leg) and several and (full or (halve and before)):
+            self._halve(work, reason)
+            return None
         if before is None:
             self.try_again(work)
-        elif halve and isinstance(work, Leg) and len(work.jobs) > 1:
-            for half in work.halves():
-                self.try_again(half)
-            return None
         return before
+
+    def _halve(self, leg: Leg, reason: str) -> None:
+        """Queue the halves of a leg, and say so: it is what was asked for no more."""
+        halves = leg.halves()
+        first, second = (len(half.jobs) for half in halves)
+        _LOG.warning(
+            "a population of %d trainings did not come through (%s): it is tried as "
+            "two, of %d and %d; fewer at a time need less memory (K, seeds)",
+            *(len(leg.jobs), reason, first, second),
+        )
+        for half in halves:
+            self.try_again(half)
 
     def try_again(self, work: Work) -> None:
         """Queue work again, behind the others."""

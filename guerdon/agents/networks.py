@@ -145,7 +145,8 @@ def first_weights(arch: Architecture, seeds: Sequence[int]) -> Weights:
     """Weights of one row per seed; equal seeds give equal rows.
 
     Orthogonal with gain sqrt(2), 0.01 for the action and 1 for the value, biases 0,
-    as SB3 starts its actor-critic networks.
+    as SB3 starts its actor-critic networks; else as torch starts linear layers, biases
+    too, which SB3 then leaves as they are.
 
     Returns:
         Leaves that require gradients.
@@ -166,11 +167,11 @@ def _one_row(arch: Architecture, seed: int) -> Weights:
         name: str, inputs: int, outputs: int, gain: float, parts: int = 1
     ) -> None:
         blocks = [
-            _matrix(arch, inputs, outputs // parts, gain, generator)
+            _layer(arch, inputs, outputs // parts, gain, generator)
             for _ in range(parts)
         ]
-        weights[f"{name}.weight"] = torch.cat(blocks, 1)
-        weights[f"{name}.bias"] = torch.zeros(1, outputs)
+        weights[f"{name}.weight"] = torch.cat([weight for weight, _ in blocks], 1)
+        weights[f"{name}.bias"] = torch.cat([bias for _, bias in blocks])[None]
 
     if arch.encoder == "cnn":
         channels = arch.shape[-1]
@@ -196,19 +197,22 @@ def _one_row(arch: Architecture, seed: int) -> Weights:
     return weights
 
 
-def _matrix(
+def _layer(
     arch: Architecture,
     inputs: int,
     outputs: int,
     gain: float,
     generator: torch.Generator,
-) -> Tensor:
-    weight = torch.empty(outputs, inputs)
+) -> tuple[Tensor, Tensor]:
+    """Weight ``(in, out)`` and bias ``(out,)`` of one layer."""
+    weight, bias = torch.empty(outputs, inputs), torch.zeros(outputs)
     if arch.orthogonal:
         nn.init.orthogonal_(weight, gain, generator=generator)
     else:
         nn.init.kaiming_uniform_(weight, math.sqrt(5.0), generator=generator)
-    return weight.t().contiguous()
+        bound = 1.0 / math.sqrt(inputs)
+        bias.uniform_(-bound, bound, generator=generator)
+    return weight.t().contiguous(), bias
 
 
 def forward(
@@ -235,12 +239,7 @@ def forward(
         scratch: keeps the memory of the gradient of the codes' layer, which the next
             gradient then overwrites; fresh memory would cost more than the sum.
     """
-    activate = torch.tanh if arch.activation == "tanh" else torch.relu
-    x = activate(_first(arch, weights, obs, gather, scratch))
-    if arch.memory:
-        if state is None or starts is None:
-            raise ValueError("a network with a memory needs its state and the starts")
-        x, state = _remember(weights, x, state, starts)
+    x, state = _read(arch, weights, obs, state, starts, gather, scratch)
     if arch.shared:
         actor = critic = _tower(arch, weights, "trunk", x)
     else:
@@ -249,6 +248,44 @@ def forward(
         critic = _tower(arch, weights, "critic", right)
     policy = _linear(weights, "action", actor)
     return Output(policy, _linear(weights, "value", critic), state)
+
+
+def act(
+    arch: Architecture,
+    weights: Weights,
+    obs: Tensor,
+    state: Tensor | None = None,
+    starts: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Policy and memory as ``forward`` gives them, without the critic behind them.
+
+    The first layer is computed whole: half of a product may have other last bits.
+    """
+    x, state = _read(arch, weights, obs, state, starts)
+    if arch.shared:
+        actor = _tower(arch, weights, "trunk", x)
+    else:
+        actor = _tower(arch, weights, "actor", x.chunk(2, -1)[0])
+    return _linear(weights, "action", actor), state
+
+
+def _read(
+    arch: Architecture,
+    weights: Weights,
+    obs: Tensor,
+    state: Tensor | None,
+    starts: Tensor | None,
+    gather: bool = True,
+    scratch: Scratch | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """What actor and critic have in common: the first layer, and the memory."""
+    activate = torch.tanh if arch.activation == "tanh" else torch.relu
+    x = activate(_first(arch, weights, obs, gather, scratch))
+    if not arch.memory:
+        return x, state
+    if state is None or starts is None:
+        raise ValueError("a network with a memory needs its state and the starts")
+    return _remember(weights, x, state, starts)
 
 
 def _linear(weights: Weights, name: str, x: Tensor) -> Tensor:

@@ -78,10 +78,17 @@ class StackedAdam:
             return
         tensors = [list(weights.values()), list(grads)]
         tensors += [list(self.mean.values()), list(self.square.values())]
-        uniform = len({*self.steps.tolist()}) == 1 == len({*rates.tolist()})
+        ages, speeds = {*self.steps[moved].tolist()}, {*rates[moved].tolist()}
         with torch.no_grad():
-            if len(moved) == len(active) and uniform:
-                self._apply(tensors, [int(self.steps[0])] * len(grads), rates[0])
+            if len(ages) == 1 == len(speeds):
+                # All rows at once, and what rests is put back: a few copies, where
+                # rows one by one are hundreds of small calls in every step.
+                resting = torch.from_numpy(np.flatnonzero(~active))
+                changed = tensors[0] + tensors[2] + tensors[3]
+                kept = [one[resting] for one in changed] if len(resting) else []
+                self._apply(tensors, [ages.pop()] * len(grads), speeds.pop())
+                for tensor, values in zip(changed, kept, strict=False):
+                    tensor[resting] = values
             else:
                 for rate in np.unique(rates[moved]):
                     rows = moved[rates[moved] == rate]

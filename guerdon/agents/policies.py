@@ -23,6 +23,8 @@ from torch import nn
 from guerdon.agents.encoders import OneHotGrid
 from guerdon.agents.environments import make_env
 from guerdon.agents.recipes import Recipe
+from guerdon.agents.row_files import ROW_FORMAT, filled_policy
+from guerdon.agents.row_policy import RowPolicy
 from guerdon.agents.training import TrainingJob
 from guerdon.envs.table import TASKS
 from guerdon.envs.task import Task
@@ -165,7 +167,7 @@ def policy_bytes(policy: TorchPolicy, job: TrainingJob, recipe: Recipe) -> bytes
         "format": FORMAT,
         "job": json.loads(job.to_json()),
         "recipe": asdict(recipe),
-        "spaces": _spaces(network.observation_space, network.action_space),
+        "spaces": in_words(network.observation_space, network.action_space),
         "normalizer": None,
     }
     if policy.normalizer is not None:
@@ -223,8 +225,8 @@ def claimed_policy(data: bytes, task: Task, recipe: Recipe) -> TorchPolicy:
     return TorchPolicy(network, Normalizer(mean, var, **_OF_SB3))
 
 
-def load_policy(path: Path, task: Task | None = None) -> TorchPolicy:
-    """Read what ``save_policy`` wrote; the file may be anybody's.
+def load_policy(path: Path, task: Task | None = None) -> TorchPolicy | RowPolicy:
+    """Read what ``save_policy`` or ``save_row_policy`` wrote, or anybody else.
 
     Args:
         path: the file.
@@ -256,13 +258,17 @@ def load_policy(path: Path, task: Task | None = None) -> TorchPolicy:
             f"{path.name}: its task {trained!r} is not registered; name the task that "
             "it is for"
         )
+    seen, done = spaces_of(task)
+    _require_same_spaces(path, header, task, in_words(seen, done))
+    _require_numbers(path, tensors, scale, seen)
     numbers = sum(value.numel() for value in tensors.values())
     try:
+        if header["format"] == ROW_FORMAT:
+            moments = None if scale is None else (scale.mean, scale.var)
+            return filled_policy(task, _box(seen), recipe, tensors, moments)
         network = _network(task, recipe, numbers)
     except (ValueError, TypeError, KeyError, AssertionError) as error:
         raise ValueError(f"{path.name}: weights do not fit: {error}") from None
-    _require_same_spaces(path, header, task, network)
-    _require_numbers(path, tensors, scale, network)
     _load_weights(path, network, tensors, f"{trained}, and this is {task.id}")
     network.set_training_mode(False)
     return TorchPolicy(network, scale)
@@ -275,7 +281,7 @@ def _header(path: Path, text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         header = None
     found = header.get("format") if isinstance(header, dict) else None
-    if not isinstance(header, dict) or found != FORMAT:
+    if not isinstance(header, dict) or found not in (FORMAT, ROW_FORMAT):
         raise ValueError(
             f"{path.name}: expected a policy of format {FORMAT!r}, got {found!r}"
         )
@@ -306,14 +312,14 @@ def _require_numbers(
     path: Path,
     tensors: Mapping[str, torch.Tensor],
     scale: Normalizer | None,
-    network: BasePolicy,
+    seen: spaces.Space[Any],
 ) -> None:
     """Refuse weights and statistics that give no action."""
     for name, value in tensors.items():
         if not value.is_floating_point() or not torch.isfinite(value).all():
             raise ValueError(f"{path.name}: {name[:80]!r} is not finite numbers")
     if scale and not (
-        scale.mean.shape == scale.var.shape == network.observation_space.shape
+        scale.mean.shape == scale.var.shape == seen.shape
         and (scale.var >= 0).all()
         and 0 < scale.epsilon < math.inf
         and 0 < scale.limit < math.inf
@@ -344,7 +350,20 @@ def _network(task: Task, recipe: Recipe, numbers: int | None = None) -> BasePoli
         env.close()  # type: ignore[no-untyped-call]
 
 
-def _spaces(observation: spaces.Space[Any], action: spaces.Space[Any]) -> list[str]:
+def spaces_of(task: Task) -> tuple[spaces.Space[Any], spaces.Space[Any]]:
+    """What a task's agent sees and does."""
+    env = make_env(task)
+    env.close()  # type: ignore[no-untyped-call]
+    return env.observation_space, env.action_space
+
+
+def _box(space: spaces.Space[Any]) -> spaces.Box:
+    if not isinstance(space, spaces.Box):
+        raise ValueError(f"expected a Box to observe, got {space}")
+    return space
+
+
+def in_words(observation: spaces.Space[Any], action: spaces.Space[Any]) -> list[str]:
     """What a network takes and gives, for people and for comparing."""
     chosen = (
         f"{action.n} choices"
@@ -355,10 +374,9 @@ def _spaces(observation: spaces.Space[Any], action: spaces.Space[Any]) -> list[s
 
 
 def _require_same_spaces(
-    path: Path, header: dict[str, Any], task: Task, network: BasePolicy
+    path: Path, header: dict[str, Any], task: Task, asked: list[str]
 ) -> None:
     """Refuse a network that sees or does something else than a task's agent."""
-    asked = _spaces(network.observation_space, network.action_space)
     trained = header.get("spaces")
     if trained is not None and list(trained) != asked:
         raise ValueError(

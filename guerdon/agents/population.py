@@ -16,10 +16,11 @@ import torch
 from guerdon.agents.arrays import VectorArrays
 from guerdon.agents.environments import NonFinite
 from guerdon.agents.evaluate import Evaluation, save_episodes
-from guerdon.agents.evaluate_rows import Agents, evaluate_rows
-from guerdon.agents.policies import save_policy
+from guerdon.agents.evaluate_rows import agents_of, evaluate_rows
+from guerdon.agents.policies import in_words, save_policy, spaces_of
 from guerdon.agents.ppo import Population, PPOConfig, Update
 from guerdon.agents.recipes import Recipe, recipe_for
+from guerdon.agents.row_files import save_row_policy
 from guerdon.agents.row_policy import sb3_policy
 from guerdon.agents.row_rewards import ProgramRewards
 from guerdon.agents.rows import load_rows, save_rows
@@ -67,10 +68,11 @@ def train_leg(
 ) -> list[Outcome]:
     """Train all jobs of a leg as rows of one population and evaluate each.
 
-    A row learns the same whoever is beside it. One whose file is missing or damaged is
-    trained from the beginning: with the same result, where environments can be put down
-    too, as the batched engines can; others begin new episodes with every leg. The
-    process keeps one torch thread.
+    A row learns the same whoever is beside it. Where an environment raises, the rows
+    are trained apart from the one to which that happened. One whose file is missing or
+    damaged is trained from the beginning: with the same result, where environments can
+    be put down too, as the batched engines can; others begin new episodes with every
+    leg. The process keeps one torch thread.
 
     Args:
         leg: what to train.
@@ -95,7 +97,23 @@ def train_leg(
         fault = machine_fault(error, folder)
         if fault is not None:
             raise fault from error
-        return [Failure("crashed", blame(error))] * len(leg.jobs)
+        if len(leg.jobs) == 1:
+            return [Failure("crashed", blame(error))]
+    # All rows step in one call, so nobody knows whose actions it was: the halves are
+    # trained apart, until only those crash that crash by themselves.
+    outcomes: list[Outcome] = []
+    for half in leg.halves():
+        share = len(outcomes) / len(leg.jobs), len(half.jobs) / len(leg.jobs)
+        told = progress and partial(_in_part, progress, *share)
+        outcomes += train_leg(
+            half, folder=folder, progress=told, should_stop=should_stop
+        )
+    return outcomes
+
+
+def _in_part(progress: Progress, done: float, part: float, share: float) -> None:
+    """Tell the progress of a part as one of the whole."""
+    progress(done + part * share)
 
 
 def arrays_for(task: Task, lanes: int) -> ArrayEnv:
@@ -262,15 +280,10 @@ class _Training:
         self, population: Population, jobs: Sequence[TrainingJob]
     ) -> list[Evaluation | NonFinite]:
         """The true score of every row, in fresh environments."""
-        moments = None
-        if population.acting.obs_scale is not None:
-            state = population.acting.obs_scale.state
-            moments = state["mean"].numpy().copy(), state["var"].numpy().copy()
-        agents = Agents(population.arch, dict(population.weights), moments)
         record = self.first.record_episodes if self.folder else 0
         return evaluate_rows(
             self.task,
-            agents,
+            agents_of(population),
             arrays_for,
             episodes=self.first.eval_episodes,
             seed=self.first.eval_seed,
@@ -299,8 +312,7 @@ class _Training:
                 save_episodes(self.folder / episodes, evaluation.episodes)
             if self.steps >= self.whole:
                 weights = f"{job.key}.safetensors"
-                policy = sb3_policy(population.policy(r), self.task, self.recipe)
-                save_policy(self.folder / weights, policy, job, self.recipe)
+                self._save(self.folder / weights, population, r, job)
         steps = population.steps(r)
         return TrainingResult(
             job=job.key,
@@ -314,6 +326,18 @@ class _Training:
             episodes=episodes,
             **seconds,
         )
+
+    def _save(
+        self, path: Path, population: Population, r: int, job: TrainingJob
+    ) -> None:
+        """Write a row's policy: as SB3's, unless it has a memory."""
+        row = population.policy(r)
+        if self.recipe.memory:
+            told = in_words(*spaces_of(self.task))
+            save_row_policy(path, row, job, self.recipe, told)
+        else:
+            policy = sb3_policy(row, self.task, self.recipe)
+            save_policy(path, policy, job, self.recipe)
 
     def _proxy(self, population: Population, r: int) -> float | None:
         """Mean designed return of the last fifth, or of the last span."""

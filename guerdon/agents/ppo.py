@@ -39,7 +39,7 @@ from guerdon.agents.losses import (
     successors,
 )
 from guerdon.agents.minibatches import minibatches
-from guerdon.agents.networks import Architecture, first_weights
+from guerdon.agents.networks import first_weights
 from guerdon.agents.normalize import RewardScale
 from guerdon.agents.optimize import Graph, StackedAdam, clip_rows
 from guerdon.agents.ppo_config import PPOConfig, device_of, enough_memory
@@ -117,19 +117,8 @@ class Population:
             )
         self.rows = [Row(seed, i) for i, seed in enumerate(numbers)]
         self.born = len(numbers)
-        self.arch = Architecture.of(
-            env.observation_space,
-            env.action,
-            config.encoder,
-            hidden=config.hidden,
-            activation=config.activation,
-            shared=config.shared,
-            conv=config.conv,
-            memory=config.memory,
-            heads=1 if bonus is None else 2,
-            orthogonal=config.ortho_init,
-            log_std=config.log_std_init,
-        )
+        heads = 1 if bonus is None else 2
+        self.arch = config.architecture(env.observation_space, env.action, heads)
         self.seconds = dict.fromkeys(
             ("acting", "environment", "rewards", "update"), 0.0
         )

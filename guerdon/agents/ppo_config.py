@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from gymnasium import spaces
 
-from guerdon.agents.networks import Encoder
+from guerdon.agents.networks import Architecture, Encoder
 from guerdon.agents.recipes import Recipe
 from guerdon.checks import integer
+from guerdon.types import ActionSpec
 
 _COUNTS = ("envs", "steps", "minibatch", "epochs")
 _SHARES = ("discount", "gae_lambda", "bonus_discount", "bonus_lambda")
@@ -85,7 +87,9 @@ class PPOConfig:
     conv: tuple[tuple[int, int, int], ...] = ((16, 2, 1), (32, 2, 1), (64, 2, 1))
     """Channels, kernel and stride of the convolutions of ``encoder="cnn"``."""
     memory: int = 0
-    """Width of a GRU; 0 for none. Sequences stay whole: a minibatch is environments."""
+    """Width of a GRU; 0 for none. Sequences stay whole: a minibatch is environments.
+    With widths and ``envs`` that fill a processor's vectors, as multiples of 16 and 8
+    do, a row learns the same bits alone and among others; else nearly the same."""
     ortho_init: bool = True
     """Orthogonal first weights."""
     log_std_init: float = 0.0
@@ -103,6 +107,7 @@ class PPOConfig:
     def __post_init__(self) -> None:
         for name in _COUNTS:
             object.__setattr__(self, name, integer(name, getattr(self, name), 1))
+        object.__setattr__(self, "memory", integer("memory", self.memory, 0))
         for name in _SHARES:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 value = getattr(self, name)
@@ -134,11 +139,30 @@ class PPOConfig:
         """Transitions of a row in a block."""
         return self.envs * self.steps
 
+    def architecture(
+        self, space: spaces.Box, action: ActionSpec, heads: int = 1
+    ) -> Architecture:
+        """The network of a row, with so many values."""
+        return Architecture.of(
+            space,
+            action,
+            self.encoder,
+            hidden=self.hidden,
+            activation=self.activation,
+            shared=self.shared,
+            conv=self.conv,
+            memory=self.memory,
+            heads=heads,
+            orthogonal=self.ortho_init,
+            log_std=self.log_std_init,
+        )
+
     @classmethod
     def from_recipe(cls, recipe: Recipe, **changes: Any) -> PPOConfig:
         """The numbers of a recipe; ``total_steps`` for linear ones is a change.
 
-        State-dependent exploration is SB3's alone: here noise is white.
+        State-dependent exploration is SB3's alone: here noise is white. A memory needs
+        layers that policy and value share.
 
         Raises:
             ValueError: for a recipe of another algorithm.
@@ -155,6 +179,7 @@ class PPOConfig:
             "hidden": recipe.net_arch,
             "encoder": "one_hot" if recipe.one_hot else "vector",
             "log_std_init": recipe.log_std_init or 0.0,
+            "shared": recipe.memory > 0,
         }
         return cls(**given | changes)
 
@@ -162,7 +187,7 @@ class PPOConfig:
 _SAME = (
     *("learning_rate", "linear_learning_rate", "clip_range", "linear_clip_range"),
     *("discount", "gae_lambda", "vf_coef", "max_grad_norm", "activation"),
-    *("normalize_reward", "normalize_observation", "ortho_init"),
+    *("normalize_reward", "normalize_observation", "ortho_init", "memory"),
 )
 """Fields that a recipe has under the same name."""
 

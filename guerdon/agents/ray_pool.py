@@ -50,7 +50,8 @@ class RayPool(LedgerPool):
 
     Args:
         workers: trainings at a time, at least 1; each takes one processor.
-        deadline_s: seconds after which a job is killed.
+        deadline_s: seconds after which a job is killed; a leg has them for each of its
+            jobs.
         run_dir: folder for the files of the jobs; made if missing.
         function: ``module:name`` of what a worker runs; tests bring their own.
         address: of the cluster, see ``Cluster``.
@@ -192,7 +193,8 @@ class RayPool(LedgerPool):
 
     def _lost(self, work: Work, gone: Gone) -> None:
         reason = str(gone)
-        before = self._ledger.lost(work, reason, halve=gone.memory)
+        full = gone.memory
+        before = self._ledger.lost(work, reason, halve=full, full=full)
         if before is None:
             return
         text = f"{reason} (the first time: {before})"

@@ -51,6 +51,9 @@ class Recipe:
     """Width of the hidden layers, of the policy and of the value apart."""
     one_hot: bool = False
     """Read a grid of small codes as one-hot instead of as numbers."""
+    memory: int = 0
+    """Width of a recurrent core (GRU) of the population's PPO, whose policy and value
+    then share their layers; 0 for none. SB3 has none: see ``without_memory``."""
     normalize_reward: bool = True
     """Divide rewards by the running deviation of their discounted sum."""
     normalize_observation: bool = False
@@ -94,6 +97,19 @@ class Recipe:
             raise ValueError(
                 f"recipe learning_rate: expected above 0, got {self.learning_rate}"
             )
+        if self.memory < 0:
+            raise ValueError(f"recipe memory: expected at least 0, got {self.memory}")
+
+    def without_memory(self) -> Recipe:
+        """The recipe as Stable-Baselines3 can follow it.
+
+        Its agents see one observation at a time: on a task that needs a memory they
+        learn what can be done without.
+        """
+        if not self.memory:
+            return self
+        note = "; trained by Stable-Baselines3, without the memory"
+        return replace(self, memory=0, source=self.source + note)
 
     def whole_steps(self, steps: int) -> int:
         """Environment steps of a training that asks for ``steps``: never fewer.
@@ -156,6 +172,16 @@ MINIGRID = Recipe(
     one_hot=True,
     deterministic=False,
 )
+
+MEMORY = replace(
+    MINIGRID,
+    source=(
+        f"{MINIGRID.source}; with a GRU of 64 numbers, because what to look for is "
+        "seen at the beginning only (population; Stable-Baselines3 goes without)"
+    ),
+    memory=64,
+)
+"""Of MiniGrid's Memory levels, where no single observation says enough."""
 
 # Published for the v4 MuJoCo tasks; the v5 ones differ in bug fixes only.
 _V5 = "published for {old}"
@@ -352,7 +378,7 @@ def recipe_for(task: Task, algo: str | None = None) -> Recipe:
     if algo == "sac":
         return _SAC.get(name, _sac("default"))
     if task.family == "minigrid":
-        return MINIGRID
+        return MEMORY if name.startswith("Memory") else MINIGRID
     if name in _PPO:
         return _PPO[name]
     return replace(_DEFAULT_PPO, deterministic=task.action.kind == "continuous")

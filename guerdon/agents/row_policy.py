@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from guerdon.agents.networks import Architecture, Weights, forward
+from guerdon.agents.networks import Architecture, Weights, act
 from guerdon.agents.normalize import EPSILON, LIMIT
 from guerdon.agents.recipes import Recipe
 from guerdon.envs.task import Task
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 class RowPolicy:
     """What one row would do, apart from the population and its training.
+
+    It knows of no masks of actions; ``evaluate_rows`` plays under those of its env.
 
     Args:
         arch: what its network looks like.
@@ -58,7 +60,7 @@ class RowPolicy:
             rng: the only source of randomness.
             episodes: ``(B,)`` numbers of the episodes that they belong to; a policy
                 with a memory needs them, and forgets an episode that is not asked
-                about.
+                about. Its first observation after ``forget`` begins an episode.
 
         Raises:
             ValueError: when a memory is not told the episodes.
@@ -76,6 +78,10 @@ class RowPolicy:
         chosen = np.clip(policy, low, high) if low else policy
         numbers: np.ndarray = chosen.astype(np.float32)
         return numbers
+
+    def forget(self) -> None:
+        """Other episodes are to come, whatever their numbers."""
+        self._memory = {}
 
     def _scaled(self, observations: np.ndarray) -> Tensor:
         if self.moments is not None:
@@ -98,24 +104,34 @@ class RowPolicy:
             state = torch.stack([self._memory.get(e, empty) for e in episodes])[None]
             starts = torch.zeros(obs.shape[:2], dtype=torch.bool)
         with torch.inference_mode():
-            out = forward(self.arch, self.weights, obs, state, starts)
-        if out.state is not None and episodes is not None:
-            self._memory = dict(zip(episodes, out.state[0], strict=True))
-        return out.policy[0].numpy()
+            policy, state = act(self.arch, self.weights, obs, state, starts)
+        if state is not None and episodes is not None:
+            self._memory = dict(zip(episodes, state[0], strict=True))
+        return policy[0].numpy()
 
 
 def row_policy(population: Population, row: int) -> RowPolicy:
     """A copy of a row's network and observation scale."""
-    weights = {
-        name: value.detach()[row : row + 1].cpu().clone()
-        for name, value in population.weights.items()
-    }
-    moments = None
-    if population.acting.obs_scale is not None:
-        state = population.acting.obs_scale.state
-        moments = state["mean"][row].cpu().numpy(), state["var"][row].cpu().numpy()
-        moments = moments[0].copy(), moments[1].copy()
+    weights, moments = networks_of(population, slice(row, row + 1))
+    if moments is not None:
+        moments = moments[0][0], moments[1][0]
     return RowPolicy(population.arch, weights, population.env.action, moments)
+
+
+def networks_of(
+    population: Population, rows: slice = slice(None)
+) -> tuple[Weights, tuple[np.ndarray, np.ndarray] | None]:
+    """Copies on the CPU of some rows' weights and observation moments, if any."""
+    weights = {name: _copied(value, rows) for name, value in population.weights.items()}
+    if population.acting.obs_scale is None:
+        return weights, None
+    state = population.acting.obs_scale.state
+    mean, var = (_copied(state[name], rows).numpy() for name in ("mean", "var"))
+    return weights, (mean, var)
+
+
+def _copied(value: Tensor, rows: slice) -> Tensor:
+    return value.detach()[rows].cpu().clone()
 
 
 def sb3_policy(policy: RowPolicy, task: Task, recipe: Recipe) -> TorchPolicy:

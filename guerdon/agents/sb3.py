@@ -84,7 +84,7 @@ def train(
     torch.set_num_threads(1)
     try:
         task = load_task(job.task)
-        recipe = recipe_for(task, job.algo)
+        recipe = recipe_for(task, job.algo).without_memory()
         program = reward_for(task, job.reward, job.base)
         with own_randomness():
             return _train(job, task, recipe, program, folder, progress, should_stop)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from guerdon.agents.child import serialised
+from guerdon.environment import names_secret
 
 _PASSED = (
     *("PATH", "HOME", "USER", "LANG", "LC_", "TZ", "TMP", "TEMP", "XDG_", "GUERDON_"),
@@ -21,8 +22,6 @@ _PASSED = (
     *("LIBGL_", "MESA_", "DISPLAY", "WAYLAND_DISPLAY"),
 )
 """Names or prefixes of what a worker may see of the environment; no key is there."""
-
-_SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 
 _ADDRESS = "/pymp-12345678/listener-12345678"
 """Where multiprocessing puts the socket of its server, below the temporary folder."""
@@ -40,9 +39,12 @@ def server_pid() -> int | None:
 
 
 def server_died() -> bool:
-    """Whether the server is gone, as when memory ran out; leaves it to be buried."""
+    """Whether the server is gone, as when memory ran out; leaves it to be buried.
+
+    macOS cannot tell before Python 3.13; there its death is a worker's.
+    """
     pid = server_pid()
-    if pid is None:
+    if pid is None or not hasattr(os, "waitid"):
         return False
     with serialised:
         try:
@@ -61,7 +63,8 @@ def start_server() -> None:
     _require_short_address()
     with serialised, worker_environment(), _deaf_to_ctrl_c():
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["guerdon.agents.preload"])
+        modules = ["guerdon.agents.preload", "guerdon.agents.warm"]
+        context.set_forkserver_preload(modules)
         multiprocessing.forkserver.ensure_running()
 
 
@@ -102,7 +105,7 @@ def worker_environment() -> Iterator[None]:
     """What workers see of the environment, for the moment of starting the server."""
     saved = dict(os.environ)
     for name in saved:
-        if not name.startswith(_PASSED) or any(part in name for part in _SECRETS):
+        if not name.startswith(_PASSED) or names_secret(name):
             del os.environ[name]
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     try:

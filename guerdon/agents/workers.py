@@ -8,7 +8,8 @@ a worker.
 What the machine could not do (a full disk, no process to be had) comes back as
 ``Trouble`` and is nobody's failure. A worker that a signal killed, or that ran out of
 memory, is tried once more after what waits already; killed again, the job has crashed,
-unless it was the death of the server that took it along.
+unless it was the death of the server that took it along. A population that ran out of
+memory is tried in halves instead.
 
 A worker dies with its whole process group: at its deadline, when the pool closes,
 and when the controller disappears. For the last case it watches the pipe, whose
@@ -35,7 +36,7 @@ from guerdon.agents.answers import (
     of_leg,
     share_of,
 )
-from guerdon.agents.child import UNTOLD, Child, Killed, Lost, epitaph
+from guerdon.agents.child import UNTOLD, Child, Full, Killed, Lost, epitaph
 from guerdon.agents.claims import Learned, claim_name
 from guerdon.agents.confined import JUDGE, LEARN, Confinement
 from guerdon.agents.ledger import LedgerPool
@@ -66,7 +67,8 @@ class WorkerPool(LedgerPool):
 
     Args:
         workers: processes at a time, at least 1; one per core.
-        deadline_s: seconds after which a job is killed.
+        deadline_s: seconds after which a job is killed; a leg has them for each of its
+            jobs, which share a process.
         run_dir: folder for the files of the jobs; made if missing.
         function: ``module:name`` of what a worker runs; tests bring their own.
 
@@ -142,11 +144,13 @@ class WorkerPool(LedgerPool):
     def _killed(self, work: Work, killed: Killed) -> Failure | Trouble | None:
         """Try killed work once more, behind the others; else what is to say of it.
 
-        A population that is killed twice may have been too large: its halves are tried.
+        A population that is killed twice may have been too large: its halves are tried,
+        and at once where there was too little memory.
         """
         lost = isinstance(killed, Lost)
         reason = str(killed).partition("\n")[0]
-        before = self._ledger.lost(work, reason, halve=not lost)
+        full = isinstance(killed, Full)
+        before = self._ledger.lost(work, reason, halve=not lost, full=full)
         if before is None:
             return None
         if lost:
@@ -208,12 +212,13 @@ class WorkerPool(LedgerPool):
         server = server_pid()
         child = Child(function, self._folder, stderr)
         expired = threading.Event()
+        seconds = min(self._deadline * len(jobs_of(work)), threading.TIMEOUT_MAX)
 
         def expire() -> None:
             expired.set()
             child.kill()
 
-        deadline = threading.Timer(self._deadline, expire)
+        deadline = threading.Timer(seconds, expire)
         deadline.daemon = True
         with self._lock:
             self._children.add(child)
@@ -237,10 +242,10 @@ class WorkerPool(LedgerPool):
         if answer is not None:
             stderr.unlink(missing_ok=True)
             if isinstance(answer, Trouble) and answer.number == errno.ENOMEM:
-                raise Killed(answer.text)
+                raise Full(answer.text)
             return answer
         if expired.is_set():
-            return Failure("timed_out", f"no result within {self._deadline:g} seconds")
+            return Failure("timed_out", f"no result within {seconds:g} seconds")
         return _death(code, stderr, server)
 
     def _listen(self, child: Child, work: Work) -> Answer:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from guerdon.agents.training import Curve, TrainingJob, TrainingResult
+from guerdon.agents.training import Curve, Leg, TrainingJob, TrainingResult
 
 
 def job(action: str, seed: int = 0) -> TrainingJob:
@@ -39,11 +39,17 @@ def result_of(asked: TrainingJob) -> TrainingResult:
 
 
 def run(payload: bytes, folder: Path, progress: Callable[[float], None]) -> bytes:
+    if b'"jobs"' in payload:
+        jobs = Leg.from_json(payload).jobs
+        if jobs[0].reward == "alone" and len(jobs) > 1:
+            raise MemoryError(f"cannot hold {len(jobs)}")
+        answers = (run(one.to_json().encode(), folder, progress) for one in jobs)
+        return b"[" + b",".join(answers) + b"]"
     asked = TrainingJob.from_json(payload)
     note = folder / f"{asked.reward}-{asked.seed}.json"
     answer = result_of(asked).to_json().encode()
     match asked.reward:
-        case "answer":
+        case "answer" | "alone":
             return answer
         case "progress":
             progress(0.5)
@@ -52,6 +58,9 @@ def run(payload: bytes, folder: Path, progress: Callable[[float], None]) -> byte
         case "interrupted":
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.05)
+            return answer
+        case "slow":
+            time.sleep(0.8)
             return answer
         case "raise":
             raise RuntimeError("a speaking message")

@@ -6,10 +6,16 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import guerdon
-from guerdon.agents.arrays import Lanes, VectorArrays, empty_arrays, shrunk
+from guerdon.agents.arrays import (
+    Lanes,
+    Masked,
+    VectorArrays,
+    empty_arrays,
+    shrunk,
+)
 from guerdon.agents.environments import make_env
 from tests.agents.countdown_task import make_task
-from tests.agents.toy_arrays import Toy
+from tests.agents.toy_arrays import Guarded, Toy
 
 SEEDS = np.array([5, 6, 7])
 
@@ -114,3 +120,16 @@ def test_another_autoreset_or_size_is_refused() -> None:
     )
     with pytest.raises(ValueError, match="expected a Box to observe"):
         VectorArrays(task, 2, vector=taxi)
+
+
+def test_idle_lanes_keep_the_masks_of_those_that_are_shown() -> None:
+    whole = Guarded(6)
+    whole.reset(np.arange(6))
+    fewer = shrunk(whole, np.array([4, 1, 3]))
+    assert isinstance(fewer, Masked)
+    np.testing.assert_array_equal(fewer.action_masks(), whole.action_masks()[[4, 1, 3]])
+    fewer.step(np.array([0, 1, 2]))
+    fewest = shrunk(fewer, np.array([2, 0]))
+    assert isinstance(fewest, Masked)
+    np.testing.assert_array_equal(fewest.action_masks(), whole.action_masks()[[3, 4]])
+    assert not isinstance(shrunk(Toy(2), np.array([0])), Masked)

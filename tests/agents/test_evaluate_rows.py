@@ -10,17 +10,20 @@ import pytest
 import torch
 
 import guerdon
+from guerdon.agents import evaluate_rows as module
 from guerdon.agents.environments import NonFinite
-from guerdon.agents.evaluate import Evaluation
-from guerdon.agents.evaluate_rows import Agents, evaluate_rows
+from guerdon.agents.evaluate import Evaluation, evaluate
+from guerdon.agents.evaluate_rows import Agents, agents_of, evaluate_rows
 from guerdon.agents.networks import Architecture, first_weights
 from guerdon.agents.normalize import EPSILON, LIMIT
 from guerdon.agents.population import arrays_for
+from guerdon.agents.ppo import Population, PPOConfig
+from guerdon.agents.row_policy import RowPolicy
 from guerdon.envs.arrays import ArrayEnv, Arrays
 from guerdon.envs.task import Task
 from guerdon.types import Episode
 from tests.agents.countdown_task import make_task
-from tests.agents.toy_arrays import Toy
+from tests.agents.toy_arrays import Guarded, Toy
 
 SEED, EPISODES = 20, 6
 
@@ -308,18 +311,222 @@ def test_numbers_out_of_range_are_refused(change: dict[str, int], words: str) ->
         evaluated(task, agents_for(toys(task, 1), [0]), **change)
 
 
-def test_agents_with_a_memory_are_refused_and_the_env_is_closed() -> None:
+def remembering(rows: int) -> Agents:
+    """Rows with a memory whose choices hang on it."""
+    env = toys(toy_task(), 1)
+    arch = Architecture.of(
+        env.observation_space,
+        env.action,
+        "vector",
+        hidden=(6, 5),
+        shared=True,
+        memory=4,
+    )
+    drawn = torch.Generator().manual_seed(0)
+    weights = {
+        name: 3.0 * torch.randn(value.shape, generator=drawn)
+        for name, value in first_weights(arch, list(range(rows))).items()
+    }
+    return Agents(arch, weights)
+
+
+class Cell:
+    """One row's network of torch's own layers, asked step by step."""
+
+    def __init__(self, agents: Agents, r: int) -> None:
+        self.w = {name: value[r] for name, value in agents.weights.items()}
+        self.gru = torch.nn.GRUCell(6, 4)
+        for ours, theirs in (("input", "ih"), ("hidden", "hh")):
+            weight, bias = (self.w[f"memory.{ours}.{p}"] for p in ("weight", "bias"))
+            getattr(self.gru, f"weight_{theirs}").data = weight.T.clone()
+            getattr(self.gru, f"bias_{theirs}").data = bias[0].clone()
+        self.state = torch.zeros(1, 4)
+
+    def layer(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.w[f"{name}.weight"] + self.w[f"{name}.bias"]
+
+    def say(self, obs: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            x = torch.tanh(self.layer("first", torch.from_numpy(obs[None])))
+            self.state = self.gru(x, self.state)
+            x = torch.tanh(self.layer("trunk1", self.state))
+            return self.layer("action", x)[0].numpy()
+
+
+def test_rows_with_a_memory_remember_their_own_episode_from_its_beginning() -> None:
+    task, agents = toy_task(), remembering(3)
+    found = evaluated(task, agents, deterministic=True, record=EPISODES)
+    forgetful = 0
+    for r, evaluation in enumerate(found):
+        for i, episode in enumerate(evaluation.episodes):
+            env, cell = toys(task, 1), Cell(agents, r)
+            arrays = env.reset(np.array([SEED + i]))
+            for t, action in enumerate(episode.action):
+                obs = arrays.obs[0].copy()
+                assert int(cell.say(obs).argmax()) == action
+                forgetful += int(Cell(agents, r).say(obs).argmax()) != action
+                arrays = env.step(np.array([action]))
+                np.testing.assert_array_equal(
+                    episode.features[t + 1], arrays.features[0]
+                )
+            assert arrays.terminated[0] or arrays.truncated[0]
+    assert forgetful > 5  # what was seen before has decided something
+
+
+def test_a_row_with_a_memory_is_judged_alike_in_lock_step_and_by_itself() -> None:
+    task = guerdon.load_task("guerdon/MemoryS7-v0")
+    env = arrays_for(task, 1)
+    arch = Architecture.of(
+        env.observation_space, env.action, "one_hot", hidden=(8,), shared=True, memory=8
+    )
+    weights = {n: v.detach() for n, v in first_weights(arch, [0, 1]).items()}
+    weights["action.weight"] = weights["action.weight"] * 100.0
+    agents = Agents(arch, weights)
+    given: dict[str, Any] = {"episodes": 5, "seed": SEED, "deterministic": True}
+    together = evaluate_rows(task, agents, arrays_for, **given)
+    for r, evaluation in enumerate(together):
+        policy = RowPolicy(arch, one(agents, r).weights, task.action)
+        # The second time with what is left in its memory of the first.
+        for _ in range(2):
+            alone = evaluate(task, policy, **given)
+            assert isinstance(evaluation, Evaluation)
+            assert evaluation.length == alone.length
+            np.testing.assert_allclose(evaluation.fitness, alone.fitness, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["LavaGapS5-v0", "CartPole-v1", "toys", "memory"])
+def test_lanes_that_are_let_go_change_no_bit(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {"episodes": EPISODES, "record": 2}
+    if name in ("toys", "memory"):
+        task = toy_task()
+        agents = (
+            remembering(3) if name == "memory" else agents_for(toys(task, 1), [0, 3])
+        )
+    else:
+        task = guerdon.load_task(f"guerdon/{name}")
+        env = arrays_for(task, 1)
+        kind = "one_hot" if "Lava" in name else "vector"
+        agents = agents_for(env, [0, 1, 2], encoder=kind)
+        given |= {"make": arrays_for}
+        env.close()
+    lanes: list[int] = []
+    chosen = module._Play._chosen
+
+    def noted(self: Any, *args: Any) -> np.ndarray:
+        lanes.append(self.env.num_envs)
+        return chosen(self, *args)
+
+    monkeypatch.setattr(module._Play, "_chosen", noted)
+    fewer = evaluated(task, agents, **given)
+    assert lanes[0] == agents.rows * EPISODES
+    assert lanes[-1] <= lanes[0] / 2
+    monkeypatch.setattr(module, "LANES", 1)
+    monkeypatch.setattr(module, "BATCHED_LANES", 1)
+    lanes.clear()
+    row_by_row = evaluated(task, agents, **given)
+    assert max(lanes) == EPISODES
+    monkeypatch.undo()
+    monkeypatch.setattr(module._Play, "_let_go", lambda self, going: None)
+    all_along = evaluated(task, agents, **given)
+    for other in (row_by_row, all_along):
+        for ours, theirs in zip(fewer, other, strict=True):
+            for part in ("fitness", "success", "length"):
+                assert getattr(ours, part) == getattr(theirs, part)
+            pairs = zip(ours.episodes, theirs.episodes, strict=True)
+            for mine, whole in pairs:
+                for part in ("features", "action", "reward"):
+                    np.testing.assert_array_equal(
+                        getattr(mine, part), getattr(whole, part)
+                    )
+
+
+def test_no_more_environments_are_made_at_once_than_fit() -> None:
     task, made = toy_task(), []
 
     def make(task: Task, lanes: int) -> ArrayEnv:
         made.append(Poisoned(lanes))
+        assert all(env.closed for env in made[:-1])
         return made[-1]
 
-    env = toys(task, 1)
-    arch = Architecture.of(
-        env.observation_space, env.action, "vector", shared=True, memory=3
-    )
-    agents = Agents(arch, first_weights(arch, [0]))
-    with pytest.raises(ValueError, match="evaluated by their RowPolicy"):
-        evaluated(task, agents, make)
-    assert made[0].closed
+    agents = agents_for(toys(task, 1), [0, 1, 2])
+    found = evaluated(task, agents, make, episodes=200)
+    assert [env.num_envs for env in made] == [400, 200]
+    assert all(env.closed for env in made)
+    assert found == evaluated(task, agents, episodes=200)
+
+
+def test_a_masked_choice_is_not_made_in_the_evaluation() -> None:
+    task, agents = toy_task(), agents_for(toys(toy_task(), 1), [0, 3, 8])
+
+    def make(task: Task, lanes: int) -> ArrayEnv:
+        return Guarded(lanes)
+
+    def forbidden(found: list[Any]) -> int:
+        """Choices that the masks of the episode's states forbid."""
+        total = 0
+        for evaluation in found:
+            for i, episode in enumerate(evaluation.episodes):
+                env = Guarded(1)
+                env.reset(np.array([SEED + i]))
+                for action in episode.action:
+                    total += not env.action_masks()[0, action]
+                    env.step(np.array([action]))
+        return total
+
+    for deterministic in (True, False):
+        given = {"record": EPISODES, "deterministic": deterministic}
+        assert forbidden(evaluated(task, agents, **given)) > 0
+        assert forbidden(evaluated(task, agents, make, **given)) == 0
+
+
+def test_all_rows_of_a_population_are_judged_by_copies_on_the_cpu() -> None:
+    config = PPOConfig(envs=2, steps=4, minibatch=8, normalize_observation=True)
+    population = Population(Toy(6), config, [0, 1, 2])
+    population.learn(config.block)
+    agents = agents_of(population)
+    assert agents.moments is not None
+    for r in range(3):
+        own = population.policy(r)
+        assert own.moments is not None
+        for ours, theirs in zip(agents.moments, own.moments, strict=True):
+            np.testing.assert_array_equal(ours[r], theirs)
+        for name, value in own.weights.items():
+            assert torch.equal(agents.weights[name][r : r + 1], value)
+    before = {name: value.clone() for name, value in agents.weights.items()}
+    population.learn(config.block)
+    for name, value in agents.weights.items():
+        assert torch.equal(value, before[name])
+        assert not value.requires_grad
+
+
+class Elsewhere:
+    """A tensor on a device that NumPy does not reach."""
+
+    def __init__(self, value: torch.Tensor, asked: list[str]) -> None:
+        self.value, self.asked = value, asked
+
+    def detach(self) -> Elsewhere:
+        return self
+
+    def __getitem__(self, rows: Any) -> Elsewhere:
+        return Elsewhere(self.value[rows], self.asked)
+
+    def cpu(self) -> torch.Tensor:
+        self.asked.append("cpu")
+        return self.value
+
+
+def test_weights_and_moments_are_brought_from_another_device() -> None:
+    config = PPOConfig(envs=2, steps=4, minibatch=8, normalize_observation=True)
+    population: Any = Population(Toy(4), config, [0, 1])
+    asked: list[str] = []
+    here = {name: value.detach() for name, value in population.weights.items()}
+    population.weights = {n: Elsewhere(v, asked) for n, v in here.items()}
+    state = population.acting.obs_scale.state
+    for name in ("mean", "var"):
+        state[name] = Elsewhere(state[name], asked)
+    agents = agents_of(population)
+    assert asked == ["cpu"] * (len(here) + 2)
+    assert all(torch.equal(agents.weights[name], here[name]) for name in here)

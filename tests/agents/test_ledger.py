@@ -93,3 +93,28 @@ def test_a_leg_that_is_lost_twice_is_tried_in_halves_until_single_jobs_are_left(
     assert isinstance(one, Leg)
     # A single job was lost before, with its leg: it is not tried for ever.
     assert ledger.lost(one, "third", halve=True) == "first"
+
+
+def test_a_leg_that_is_too_large_is_halved_at_once_with_a_message(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ledger = Ledger()
+    leg = Leg(tuple(job("answer", seed) for seed in range(3)))
+    ledger.submit(leg)
+    assert ledger.next() == leg
+    assert ledger.lost(leg, "out of memory (8 GiB)", halve=True, full=True) is None
+    one, two = ledger.next(), ledger.next()
+    assert (one, two) == leg.halves()
+    (said,) = caplog.messages
+    assert "of 3 trainings did not come through (out of memory (8 GiB))" in said
+    assert "two, of 1 and 2" in said
+    assert [ledger.progress(one) for one in leg.jobs] == [0.0] * 3
+    # A half may be too large as well; a single job is tried once more, then no more.
+    assert isinstance(two, Leg)
+    assert ledger.lost(two, "again", halve=True, full=True) is None
+    assert (ledger.next(), ledger.next()) == two.halves()
+    assert isinstance(one, Leg)
+    assert ledger.lost(one, "alone", halve=True, full=True) is None
+    assert ledger.next() == one
+    assert ledger.lost(one, "still", halve=True, full=True) == "alone"
+    assert len(caplog.messages) == 2

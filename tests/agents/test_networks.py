@@ -7,7 +7,7 @@ from gymnasium import spaces
 from torch import nn
 
 from guerdon.agents.codes import gather_sum, one_hot, radix_of
-from guerdon.agents.networks import Architecture, first_weights, forward
+from guerdon.agents.networks import Architecture, act, first_weights, forward
 from guerdon.agents.scatter import available
 from guerdon.types import ActionSpec
 
@@ -177,3 +177,57 @@ def test_what_cannot_be_read_is_refused() -> None:
         arch("vector", VECTOR, memory=4)
     with pytest.raises(ValueError, match="too much for shape"):
         first_weights(arch("cnn", GRID, conv=((4, 9, 1),)), [0])
+
+
+def test_without_orthogonal_weights_layers_start_as_torchs_biases_too() -> None:
+    shape = arch("vector", VECTOR, hidden=(16, 8), orthogonal=False)
+    weights = first_weights(shape, [7])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        first = [nn.Linear(6, 16), nn.Linear(6, 16)]
+        rest = {
+            name: nn.Linear(*sizes)
+            for name, sizes in (
+                *(("actor1", (16, 8)), ("critic1", (16, 8))),
+                *(("action", (8, 5)), ("value", (8, 1))),
+            )
+        }
+    theirs = {name: [layer] for name, layer in rest.items()} | {"first": first}
+    for name, layers in theirs.items():
+        weight = torch.cat([layer.weight.T for layer in layers], 1)
+        bias = torch.cat([layer.bias for layer in layers])
+        assert torch.equal(weights[f"{name}.weight"][0], weight)
+        assert torch.equal(weights[f"{name}.bias"][0, 0], bias)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"activation": "relu"}, {"shared": True}, {"hidden": (7,)},
+        {"shared": True, "memory": 5},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["one_hot", "vector", "cnn"])
+def test_acting_gives_the_bits_of_the_whole_network(
+    kind: str, options: dict[str, object]
+) -> None:
+    given: dict[str, object] = {"hidden": (24, 12), "conv": ((6, 2, 1),)} | options
+    shape = arch(kind, VECTOR if kind == "vector" else GRID, **given)
+    weights = first_weights(shape, range(ROWS))
+    obs = grids(33)
+    if kind == "vector":
+        obs = torch.randn(ROWS, 33, 6, generator=generator())
+    state = starts = None
+    if shape.memory:
+        state = torch.randn(ROWS, 33, shape.memory, generator=generator())
+        starts = torch.arange(ROWS * 33).view(ROWS, 33) % 3 == 0
+    with torch.inference_mode():
+        whole = forward(shape, weights, obs, state, starts)
+        policy, after = act(shape, weights, obs, state, starts)
+    assert torch.equal(policy, whole.policy)
+    if shape.memory:
+        assert after is not None
+        assert whole.state is not None
+        assert torch.equal(after, whole.state)
+    else:
+        assert after is None

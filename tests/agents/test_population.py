@@ -19,6 +19,7 @@ from guerdon.agents.population import (
     arrays_for,
     run_leg,
 )
+from guerdon.agents.rollout import lane_seeds
 from guerdon.agents.training import (
     Leg,
     Outcome,
@@ -223,6 +224,50 @@ def test_code_that_raises_is_the_failure_of_all(
     found = train(ROWS[0], ROWS[1])
     assert [one.kind for one in found if isinstance(one, Failure)] == ["crashed"] * 2
     assert "the simulator fell over" in str(found[0])
+
+
+class Odd:
+    """An engine that raises in the fifth step when it has the lanes of one seed."""
+
+    def __init__(self, env: Any, steps: list[int]) -> None:
+        self._env, self._steps, self._odd = env, steps, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._env, name)
+
+    def reset(self, seeds: np.ndarray, lanes: Any = None) -> Any:
+        self._odd = bool(np.isin(lane_seeds(2, ENVS), seeds).any())
+        return self._env.reset(seeds, lanes)
+
+    def step(self, actions: np.ndarray, out: Any = None) -> Any:
+        self._steps.append(self._env.num_envs // ENVS)
+        if self._odd and len(self._steps) % 5 == 0:
+            raise RuntimeError("the simulator fell over")
+        return self._env.step(actions, out)
+
+
+def test_an_environment_that_raises_fails_the_row_to_which_it_happens_alone(
+    through: tuple[Path, list[Outcome]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, steps = arrays_for, [0]
+
+    def odd(task: Task, lanes: int) -> Any:
+        return Odd(made(task, lanes), steps)
+
+    monkeypatch.setattr(module, "arrays_for", odd)
+    monkeypatch.setattr(module, "PROGRESS_SECONDS", -1.0)
+    told: list[float] = []
+    found = train(ROWS[0], job("human", 2), ROWS[1], ROWS[2], progress=told.append)
+    for ours, theirs in zip((found[0], *found[2:]), through[1], strict=True):
+        same(ours, theirs)
+    assert isinstance(found[1], Failure)
+    assert found[1].kind == "crashed"
+    assert "the simulator fell over" in found[1].reason
+    assert {4, 2, 1} <= {*steps}
+    # Of one half and of the other, as parts of the whole.
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+    assert min(told) < 0.5
 
 
 def test_too_little_memory_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:

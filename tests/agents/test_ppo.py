@@ -19,7 +19,7 @@ from guerdon.agents.networks import Architecture
 from guerdon.agents.ppo import Population, PPOConfig
 from guerdon.agents.rollout import orders
 from guerdon.agents.row_policy import _sb3_weights, row_policy
-from tests.agents.toy_arrays import HIGH, Scaled, Toy
+from tests.agents.toy_arrays import HIGH, Guarded, Scaled, Toy
 
 SMALL = PPOConfig(
     envs=4,
@@ -250,15 +250,6 @@ def test_a_row_learns_the_same_alone_and_among_others(kind: str) -> None:
     np.testing.assert_allclose(ours.proxy, theirs.proxy)
 
 
-class Guarded(Toy):
-    """Forbids what its state says."""
-
-    def action_masks(self) -> np.ndarray:
-        masks = np.ones((self.num_envs, 3), np.bool_)
-        masks[np.arange(self.num_envs), self.place % 3] = False
-        return masks
-
-
 def test_a_masked_choice_is_never_made_and_gets_no_probability() -> None:
     population = Population(Guarded(8), SMALL, [0, 1])
     population.collect()
@@ -271,6 +262,18 @@ def test_a_masked_choice_is_never_made_and_gets_no_probability() -> None:
     update = population.update()
     assert np.isfinite(update.entropy).all()
     assert (update.entropy < np.log(2) + 1e-5).all()
+
+
+def test_masks_hold_for_the_rows_that_go_on_alone() -> None:
+    population = Population(Guarded(12), SMALL, [0, 1, 2])
+    population.learn(SMALL.block)
+    population.select([2, 0])
+    population.collect()
+    roll = population.acting.rollout
+    assert roll.masks is not None
+    masks = roll.masks[:-1]
+    assert not masks.all()
+    assert masks.gather(-1, roll.actions[..., None]).all()
 
 
 class TwoDoors(Toy):

@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from guerdon.agents.recipes import MINIGRID, Recipe, recipe_for
+from guerdon.agents.ppo_config import PPOConfig
+from guerdon.agents.recipes import MEMORY, MINIGRID, Recipe, recipe_for
 from guerdon.envs.table import TASKS, tasks
 from guerdon.envs.task import Task
 
@@ -53,6 +54,22 @@ def test_minigrid_uses_the_recipe_of_our_own_study() -> None:
     assert "our own study" in MINIGRID.source
 
 
+def test_the_memory_levels_have_a_memory_which_sb3_goes_without() -> None:
+    own = [task for task in tasks() if recipe_for(task).memory]
+    assert [task.id.partition("-")[0] for task in own] == [
+        f"guerdon/Memory{name}"
+        for name in ("S7", "S9", "S11", "S13", "S13Random", "S17Random")
+    ]
+    assert all(recipe_for(task) is MEMORY for task in own)
+    theirs = MEMORY.without_memory()
+    assert theirs == replace(MINIGRID, source=theirs.source)
+    assert theirs.source.endswith("; trained by Stable-Baselines3, without the memory")
+    assert MINIGRID.without_memory() is MINIGRID
+    config = PPOConfig.from_recipe(MEMORY)
+    assert (config.memory, config.shared) == (MEMORY.memory, True)
+    assert not PPOConfig.from_recipe(MINIGRID).shared
+
+
 def test_a_task_that_is_not_ours_gets_defaults_by_its_kind_of_action() -> None:
     own = replace(TASKS["guerdon/CartPole-v1"], id="mine", family="custom")
     assert "defaults" in recipe_for(own).source
@@ -73,7 +90,7 @@ def test_an_unknown_algorithm_is_rejected() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"n_envs": 0}, {"discount": 1.1}, {"learning_rate": 0.0}]
+    "values", [{"n_envs": 0}, {"discount": 1.1}, {"learning_rate": 0.0}, {"memory": -1}]
 )
 def test_numbers_out_of_range_are_rejected(values: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"recipe {next(iter(values))}"):

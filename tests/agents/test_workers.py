@@ -13,7 +13,7 @@ import pytest
 from scripted_jobs import job, result_of
 
 from guerdon.agents import server, workers
-from guerdon.agents.training import Outcome, TrainingResult, Trouble
+from guerdon.agents.training import Leg, Outcome, TrainingResult, Trouble
 from guerdon.agents.workers import WorkerPool
 from guerdon.types import Failure
 
@@ -105,6 +105,19 @@ def test_a_job_that_runs_too_long_is_killed_and_leaves_no_half_files(
         ((_, outcome),) = pool.as_completed(timeout=PATIENCE)
     assert outcome == Failure("timed_out", "no result within 1 seconds")
     assert [path.suffix for path in tmp_path.iterdir()] == [".stderr"]
+
+
+def test_a_leg_has_the_deadline_of_each_of_its_jobs(tmp_path: Path) -> None:
+    slow = Leg(tuple(job("slow", seed) for seed in range(3)))  # 2.4 seconds together
+    stuck = Leg((job("progress", 3), job("progress", 4)))
+    with pool_of(tmp_path, deadline=1.5) as pool:
+        pool.submit(slow)
+        pool.submit(stuck)
+        outcomes = {one.seed: found for one, found in pool.as_completed(PATIENCE)}
+    for seed in range(3):
+        assert isinstance(outcomes[seed], TrainingResult)
+    expected = Failure("timed_out", "no result within 3 seconds")
+    assert outcomes[3] == outcomes[4] == expected
 
 
 def test_the_deadline_kills_grandchildren_too(tmp_path: Path) -> None:
@@ -349,3 +362,17 @@ def test_a_real_training_runs_in_a_worker(tmp_path: Path) -> None:
     assert isinstance(outcome, TrainingResult)
     assert outcome.weights is not None
     assert (tmp_path / outcome.weights).exists()
+
+
+def test_a_population_that_does_not_fit_is_trained_in_halves_with_a_message(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = tuple(job("alone", seed) for seed in range(4))
+    with pool_of(tmp_path) as pool:
+        pool.submit(Leg(jobs))
+        answers = dict(pool.as_completed(timeout=PATIENCE))
+    assert answers == {one: result_of(one) for one in jobs}
+    told = [m.partition(" did not")[0] for m in caplog.messages]
+    # Never twice at the same size.
+    assert told == [f"a population of {n} trainings" for n in (4, 2, 2)]
+    assert "out of memory (cannot hold 4)" in caplog.messages[0]

@@ -113,6 +113,15 @@ class Toy:
         pass
 
 
+class Guarded(Toy):
+    """Forbids what its state says."""
+
+    def action_masks(self) -> np.ndarray:
+        masks = np.ones((self.num_envs, 3), np.bool_)
+        masks[np.arange(self.num_envs), self.place % 3] = False
+        return masks
+
+
 class Scaled:
     """Pays row ``k`` its own multiple of the environment's reward."""
 
