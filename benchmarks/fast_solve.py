@@ -38,7 +38,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from benchmarks.harness import keep, median_row, parsed, processor
 from benchmarks.records import Records
 from benchmarks.rival import BetweenRollouts, minigrid_model
-from guerdon.agents.evaluate_rows import Agents, evaluate_rows
+from guerdon.agents.evaluate_rows import agents_of, evaluate_rows
 from guerdon.agents.population import arrays_for
 from guerdon.agents.ppo import Population, PPOConfig, Update
 from guerdon.agents.recipes import MINIGRID
@@ -80,7 +80,7 @@ are no measure, so there everything is measured anew."""
 
 def fresh_return(population: Population, level: str) -> float:
     """Mean return of ours over fresh episodes, by the task's own score."""
-    agents = Agents(population.arch, dict(population.weights))
+    agents = agents_of(population)
     task = load_task(f"guerdon/{level}-v0")
     (found,) = evaluate_rows(
         task, agents, arrays_for, episodes=EPISODES, seed=FRESH_SEED
