@@ -34,6 +34,7 @@ LUNAR_LANDER = RunConfig(
 SEARCHES = {
     "classic_search_sampler": MOUNTAIN_CAR,
     "classic_search_coder": replace(MOUNTAIN_CAR, llm="embedded:coder-1.5b"),
+    "lunar_search_sampler": replace(LUNAR_LANDER, llm="sampler"),
     "lunar_search_coder": LUNAR_LANDER,
 }
 

@@ -44,6 +44,10 @@ ENOUGH = 0.8
 COLUMNS = ("task", "budget", "seed", "candidate", "steps", "fitness", "scores")
 
 
+WHOLE = "whole"
+"""In the place of a candidate: the seed was recorded for so many, as its steps say."""
+
+
 def stops(budget: int, count: int) -> list[int]:
     """Wherever a policy could want to know the score."""
     found = {budget}
@@ -80,12 +84,21 @@ def record(records: Records, count: int, budget: int, seeds: int) -> None:
     sources = candidates(count)
     with Workers() as workers:
         for seed in range(seeds):
-            if records.of(TASK, budget, seed):
+            if is_whole(records, count, budget, seed):
                 continue
             who = {"task": TASK, "budget": budget, "seed": seed}
             found = record_seed(workers, sources, budget, seed)
-            records.add(*(who | row for row in found))
+            mark = {"candidate": WHOLE, "steps": count, "fitness": 0.0, "scores": ""}
+            records.add(*(who | row for row in [*found, mark]))
             print(f"recorded seed {seed}", flush=True)
+
+
+def is_whole(records: Records, count: int, budget: int, seed: int) -> bool:
+    """Whether a seed was recorded to its end; a cut write may have left a part."""
+    if records.has(TASK, budget, seed, WHOLE, count):
+        return True
+    rows = sum(map(len, table_of(records, budget, seed, count).values()))
+    return rows == count * len(stops(budget, count))  # nobody failed
 
 
 Table = dict[str, dict[int, np.ndarray]]
@@ -129,14 +142,15 @@ def racing_rows(
         ]
     )
     spent: dict[str, list[int]] = {}
-    picks: dict[str, list[int]] = {}
+    picks: dict[str, list[int | None]] = {}
     for seed, table in enumerate(tables):
         order = np.random.default_rng([seed, 5]).permutation(count).astype(str)
         for name, (make, free) in policies(budget, count).items():
             race = replay(make(), free, table, order.tolist())
             best = race.best()
             spent.setdefault(name, []).append(race.spent)
-            picks.setdefault(name, []).append(-1 if best is None else int(best.name))
+            chosen = None if best is None else int(best.name)
+            picks.setdefault(name, []).append(chosen)
     rows = {}
     for name in picks:
         rows[name] = _policy_row(name, final, spent, picks)
@@ -147,7 +161,7 @@ def _policy_row(
     name: str,
     final: np.ndarray,
     spent: dict[str, list[int]],
-    picks: dict[str, list[int]],
+    picks: dict[str, list[int | None]],
 ) -> dict[str, Any]:
     """One policy over all seeds."""
     seeds = final.shape[1]
@@ -155,23 +169,36 @@ def _policy_row(
     regrets, fine = [], 0
     for seed in range(seeds):
         good = others[:, seed]
-        own, full = good[picks[name][seed]], good[picks["full"][seed]]
+        own, full = (_score(good, picks[who][seed]) for who in (name, "full"))
         regrets.append(float(good.max() - own))
-        fine += bool(own >= full - MARGIN)
+        fine += picks[name][seed] is not None and own >= full - MARGIN
     share = stats.binomtest(fine, seeds).proportion_ci()
-    fewer = np.array(spent["full"]) / np.array(spent[name])
+    whole, own_steps = np.array(spent["full"]), np.array(spent[name])
+    known = (whole > 0) & (own_steps > 0)  # where everybody failed, there is no ratio
+    fewer = whole[known] / own_steps[known]
     return {
-        **median_row(fewer, "times fewer steps"),
+        **(median_row(fewer, "times fewer steps") if known.any() else {}),
         "no worse than full": fine,
         "holds": fine >= ENOUGH * seeds,
         "seeds": seeds,
         "share": [fine / seeds, float(share.low), float(share.high)],
         "regret": float(np.mean(regrets)),
+        "nothing chosen": sum(pick is None for pick in picks[name]),
         "regret of full": float(
-            np.mean(others.max(0) - others[picks["full"], np.arange(seeds)])
+            np.mean(
+                [
+                    others[:, seed].max() - _score(others[:, seed], pick)
+                    for seed, pick in enumerate(picks["full"])
+                ]
+            )
         ),
         "margin": MARGIN,
     }
+
+
+def _score(good: np.ndarray, pick: int | None) -> float:
+    """Of what was chosen; nothing is worth nothing, so its regret is the best score."""
+    return 0.0 if pick is None else float(good[pick])
 
 
 def own_agreement(records: Records, count: int, budget: int, seeds: int) -> list[float]:

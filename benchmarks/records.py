@@ -29,14 +29,14 @@ class Records:
             self._write([self.columns], "w")
             return
         with path.open(newline="") as file:
-            found = csv.DictReader(file)
+            # A cut run may have left half a line, which may look like a whole one.
+            found = csv.DictReader(x for x in file if x.endswith("\n"))
             if found.fieldnames != self.columns:
                 raise ValueError(
                     f"{path}: expected columns {self.columns}, got {found.fieldnames}; "
                     "move it away to begin anew"
                 )
             for row in found:
-                # A cut run may have left half a line.
                 if None not in row and None not in row.values():
                     self.rows[self._key_of(row)] = row
         whole = [list(row.values()) for row in self.rows.values()]

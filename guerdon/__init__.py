@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from guerdon.reward_design.verify import verify
     from guerdon.run import RunConfig, run_search
     from guerdon.types import (
+        ActionSpec,
         Batch,
         Episode,
         Estimate,
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
         Feature,
         Features,
         Layout,
+        Spec,
     )
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "ActionSpec": "guerdon.types",
     "Batch": "guerdon.types",
     "Episode": "guerdon.types",
     "Estimate": "guerdon.types",
@@ -52,6 +55,7 @@ _PUBLIC = {
     "RewardVecEnv": "guerdon.reward_design.adapters.sb3",
     "RewardWrapper": "guerdon.reward_design.adapters.gym",
     "RunConfig": "guerdon.run",
+    "Spec": "guerdon.types",
     "Task": "guerdon.envs.task",
     "VectorRewardWrapper": "guerdon.reward_design.adapters.gym",
     "check_task": "guerdon.reward_design.checker",
@@ -69,6 +73,7 @@ _PUBLIC = {
 """Every public name and the module that has it."""
 
 __all__ = [
+    "ActionSpec",
     "Batch",
     "Episode",
     "Estimate",
@@ -81,6 +86,7 @@ __all__ = [
     "RewardVecEnv",
     "RewardWrapper",
     "RunConfig",
+    "Spec",
     "Task",
     "VectorRewardWrapper",
     "check_task",

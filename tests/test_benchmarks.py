@@ -10,7 +10,17 @@ import pytest
 
 from benchmarks.corpus import chosen, corpus
 from benchmarks.fast_learning import compared
-from benchmarks.fast_racing import Table, racing_rows, replay, stops
+from benchmarks.fast_racing import (
+    COLUMNS as RACED,
+)
+from benchmarks.fast_racing import (
+    WHOLE,
+    Table,
+    is_whole,
+    racing_rows,
+    replay,
+    stops,
+)
 from benchmarks.fast_table import Claim, rows_of
 from benchmarks.harness import median_row, ratio_row, turns
 from benchmarks.ranks import agreement
@@ -21,11 +31,14 @@ from guerdon.reward_design.search.race import Full
 COLUMNS = ("task", "seed", "score")
 
 
-def test_a_cut_measurement_goes_on_without_its_half_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("half", ["a,1", "a,1,", "a,1,0.", "a"])
+def test_a_cut_measurement_goes_on_without_its_half_line(
+    half: str, tmp_path: Path
+) -> None:
     path = tmp_path / "x.csv"
     records = Records(path, COLUMNS, key=2)
     records.add({"task": "a", "seed": 0, "score": 0.5})
-    path.write_text(path.read_text() + "a,1")
+    path.write_text(path.read_text() + half)
     again = Records(path, COLUMNS, key=2)
     assert again.has("a", 0)
     assert not again.has("a", 1)
@@ -92,17 +105,52 @@ def test_a_replay_without_racing_takes_all_steps_and_picks_the_best() -> None:
     assert race.spent == 4 * 8 * BLOCK
 
 
+def recorded(path: Path, budget: int, tables: list[Table]) -> Records:
+    records = Records(path, RACED, key=5)
+    for seed, one in enumerate(tables):
+        for name, scores in one.items():
+            who = {"task": TASK, "budget": budget, "seed": seed, "candidate": name}
+            for stop, values in scores.items():
+                text = " ".join(map(str, values))
+                row = {"steps": stop, "fitness": values.mean(), "scores": text}
+                records.add(who | row)
+    return records
+
+
+def test_a_policy_that_chose_nothing_has_the_best_score_as_its_regret(
+    tmp_path: Path,
+) -> None:
+    budget, goods = 24 * BLOCK, [0.1, 0.9, 0.5, 0.3]
+    good = table(budget, goods)
+    nobody: Table = {name: {} for name in good}
+    records = recorded(tmp_path / "x.csv", budget, [good, good, nobody])
+    rows = racing_rows(records, 4, budget, 3)
+    for row in rows.values():
+        assert row["nothing chosen"] == 1
+        assert row["no worse than full"] == 2
+    # Under the third seed 1 was the best of the two others: 0.9 is lost.
+    assert rows["full"]["regret"] == pytest.approx(0.9 / 3)
+    assert rows["full"]["regret of full"] == pytest.approx(0.9 / 3)
+
+
+def test_a_seed_is_recorded_when_all_of_it_is_there(tmp_path: Path) -> None:
+    budget = 24 * BLOCK
+    whole, part = table(budget, [0.1, 0.9]), table(budget, [0.1, 0.9])
+    del part["1"][budget]
+    records = recorded(tmp_path / "x.csv", budget, [whole, part, part])
+    assert [is_whole(records, 2, budget, seed) for seed in range(3)] == [
+        True, False, False,
+    ]  # fmt: skip
+    who = {"task": TASK, "budget": budget, "seed": 2, "candidate": WHOLE}
+    records.add(who | {"steps": 2, "fitness": 0.0, "scores": ""})
+    again = Records(records.path, RACED, key=5)
+    assert is_whole(again, 2, budget, 2)  # one of it has failed
+    assert not is_whole(again, 3, budget, 2)
+
+
 def test_every_policy_finds_all_that_it_asks_for_in_the_table(tmp_path: Path) -> None:
     budget, goods = 24 * BLOCK, [0.1, 0.9, 0.5, 0.3] * 4
-    names = ("task", "budget", "seed", "candidate", "steps", "fitness", "scores")
-    records = Records(tmp_path / "x.csv", names, key=5)
-    for seed in range(3):
-        for name, scores in table(budget, goods).items():
-            who = {"task": TASK, "budget": budget, "seed": seed, "candidate": name}
-            for stop, one in scores.items():
-                text = " ".join(map(str, one))
-                row = {"steps": stop, "fitness": one.mean(), "scores": text}
-                records.add(who | row)
+    records = recorded(tmp_path / "x.csv", budget, [table(budget, goods)] * 3)
     rows = racing_rows(records, 16, budget, 3)
     assert set(rows) == set(policies(budget, 16))
     assert rows["full"]["times fewer steps"] == 1.0

@@ -140,9 +140,15 @@ def test_one_task_is_shown_as_a_model_sees_it(run: Run) -> None:
     assert [f["name"] for f in found["features"]] == [f.name for f in task.layout]
     assert set(found["rewards"]) == set(task.rewards)
     assert found["action"]["names"] == ["left", "right"]
+    assert found["action"]["low"] == found["action"]["high"] == []
     _, page, _ = run("tasks", CARTPOLE)
     assert task.intent in page
     assert all(f"- {feature.name} (" in page for feature in task.layout)
+
+
+def test_the_bounds_of_a_continuous_action_are_told(run: Run) -> None:
+    action = json.loads(run("tasks", "guerdon/Pendulum-v1", "--json")[1])["action"]
+    assert (action["low"], action["high"]) == ([-2.0], [2.0])  # Nm, Gymnasium's
 
 
 def test_a_task_may_be_named_with_a_flag(run: Run) -> None:
@@ -342,7 +348,10 @@ def test_a_search_in_json_prints_one_summary_and_then_the_same_again(
     words = ("search", COUNTDOWN, "--llm", "sampler", "--out", tmp_path / "run", *SMALL)
     status, out, err = run(*words, "--json")
     summary = json.loads(out)
-    assert (status, err) == (0, "")
+    assert status == 0
+    # One line, the estimate; nothing but the summary is on stdout.
+    assert err.count("\n") == 1
+    assert err.startswith(f"{COUNTDOWN}: at most ")
     assert summary["winner"]["fitness"]["n"] == 2
     assert {"holdout", "failures", "tokens", "best_of_n"} <= set(summary)
     assert Path(summary["report"]).is_file()
@@ -367,6 +376,9 @@ def test_without_a_terminal_every_training_is_a_line(run: Run, tmp_path: Path) -
     assert sum(" round 1 of 1 " in line for line in lines[1:]) == 3
     assert "\x1b" not in err
     assert "winner" in out
+    assert "best of 2 fresh ones, of 3 in all" in out  # one crashed
+    assert "best of the model alone (0 candidates): nothing" in out
+    assert "best of the operators alone (3 candidates): r1-c0" in out
     assert out.rstrip().endswith(f"report: {tmp_path / 'report.html'}")
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from guerdon.cli import progress
+from guerdon.envs import load_task
 from guerdon.journal import TrainingRecord
+from guerdon.llm.budget import Price, estimate, prompt_size
+from guerdon.reward_design.search.ask import usual_request
 from guerdon.run import Resources, RunConfig
 from guerdon.types import Failure
 
@@ -21,8 +26,13 @@ def record(
     purpose: Any = "search",
     seed: int = 0,
     steps: int = 1,
+    episodes: Sequence[float] = (),
 ) -> TrainingRecord:
-    result = None if fitness is None else {"fitness": fitness, "success": 0.5}
+    result: dict[str, Any] | None = None
+    if fitness is not None:
+        result = {"fitness": fitness, "success": 0.5}
+        if episodes:
+            result["evaluation"] = {"fitness": list(episodes)}
     return TrainingRecord(
         key=f"{candidate}-{purpose}-{seed}",
         candidate=candidate,
@@ -57,7 +67,7 @@ def test_the_display_counts_candidates_and_trainings() -> None:
         "candidates: 3 proposed, 2 failed, 2 of at most 23 trainings done"
     )
     assert lines[2] == "under way: 50%   0%, 1 waiting"
-    assert lines[3] == "best true score: 0.25 by a (one seed)"
+    assert lines[3] == "best true score: 0.25 by a (one seed, no interval)"
     assert lines[4] == "model: 1,200 tokens, 1 failed calls"
     # 19 wait and one and a half are under way, at 10 s each on two workers.
     assert lines[5].endswith("left: about 1:42")
@@ -68,7 +78,36 @@ def test_the_best_has_an_interval_once_it_has_seeds() -> None:
     for seed, fitness in enumerate((0.2, 0.4)):
         state.see("trained", {"record": record("a", fitness, seed=seed)})
     state.see("trained", {"record": record("b", 0.9, purpose="holdout")})
-    assert state.best() == "0.3 [0.2, 0.4] by a"
+    assert state.best() == "0.3 [0.2, 0.4] by a (2 seeds)"
+
+
+def test_the_seeds_of_the_finals_count_and_more_of_them_come_first() -> None:
+    state = progress._State(RunConfig(task=CARTPOLE), workers=1)
+    for name, fitness in (("a", 0.8), ("b", 0.7)):
+        state.see("trained", {"record": record(name, fitness, episodes=(0.7, 0.9))})
+    one = "one seed: interval over its 2 episodes"
+    assert state.best() == f"0.8 [0.7, 0.9] by a ({one})"
+    for seed, fitness in ((1, 0.5), (2, 0.3)):
+        final = record("b", fitness, purpose="final", seed=seed)
+        state.see("trained", {"record": final})
+    # Three seeds, whose interquartile mean leaves out none.
+    assert state.best() == "0.5 [0.3, 0.7] by b (3 seeds)"
+
+
+def test_one_seed_has_the_interval_of_its_last_leg_s_episodes() -> None:
+    state = progress._State(RunConfig(task=CARTPOLE), workers=1)
+    for steps, episodes in ((1000, (0.0, 0.0)), (2000, (1.0, 0.0, 1.0, 0.0) * 16)):
+        mean = sum(episodes) / len(episodes)
+        leg = record("a", mean, steps=steps, episodes=episodes)
+        state.see("trained", {"record": leg})
+    words = re.fullmatch(
+        r"0\.5 \[(.+), (.+)\] by a \(one seed: interval over its 64 episodes\)",
+        state.best(),
+    )
+    assert words is not None
+    # Of 64 coin flips the mean has a standard error of 1/16.
+    assert float(words[1]) == pytest.approx(0.5 - 1.96 / 16, abs=0.03)
+    assert float(words[2]) == pytest.approx(0.5 + 1.96 / 16, abs=0.03)
 
 
 def test_the_legs_of_a_race_are_one_training_and_the_furthest_counts() -> None:
@@ -77,7 +116,7 @@ def test_the_legs_of_a_race_are_one_training_and_the_furthest_counts() -> None:
         state.see("trained", {"record": record("a", fitness, steps=steps)})
     state.see("trained", {"record": record("b", 0.99, steps=1000)})
     assert state.trained == 2
-    assert state.best() == "0.95 by a (one seed)"
+    assert state.best() == "0.95 by a (one seed, no interval)"
     # Fifty seconds for two trainings.
     assert state.left() == pytest.approx(25.0 * (state.planned - 2))
 
@@ -104,3 +143,37 @@ def test_the_estimate_stands_before_the_run(
 ) -> None:
     config = RunConfig(task=CARTPOLE, llm=llm)
     assert re.search(expected, progress._estimate(config, resources))
+
+
+def test_the_estimate_is_that_of_the_budget_with_the_task_s_own_prompt() -> None:
+    config = RunConfig(task=CARTPOLE, llm="openai:gpt-4o", candidates=5, rounds=2)
+    asked = usual_request(load_task(CARTPOLE))
+    cost = estimate(
+        Price(2.50, 10.00),
+        requests=20,  # ten slots, each with a repair
+        prompt_tokens=prompt_size(asked),
+        max_tokens=400,
+    )
+    words = progress._estimate(config, Resources())
+    assert f"at most 20 model calls or some {cost.tokens:,} tokens" in words
+    assert f"(${cost.usd:.2f})" in words
+    assert prompt_size(asked) > 20 * len(load_task(CARTPOLE).layout)
+
+
+def test_with_json_the_estimate_is_one_line_on_stderr_and_nothing_else_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def search(
+        config: RunConfig, out: Path, resources: Resources, observe: Any
+    ) -> dict[str, Any]:
+        observe("phase", {"name": "bank"})
+        observe("trained", {"record": record("a", 0.5), "kept": False})
+        observe("no_model", {"reason": "none"})
+        return {}
+
+    monkeypatch.setattr(progress, "run_search", search)
+    config = RunConfig(task=CARTPOLE, llm="sampler")
+    progress.observed_search(config, tmp_path, Resources(), quiet=True)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == progress._estimate(config, Resources()) + "\n"

@@ -16,7 +16,9 @@ import pytest
 
 from guerdon.extras import MissingExtra
 from guerdon.journal import Journal, JournalBusy, JournalError
+from guerdon.reward_design.search.candidate import MODEL_OPERATORS, OWN_OPERATORS
 from guerdon.run import Resources, RunConfig, run_search
+from guerdon.run.loop import operators_of
 from tests.llm.conftest import FakeServer, Reply, completion
 from tests.run_jobs import LOG
 
@@ -260,7 +262,10 @@ def test_a_model_behind_http_and_the_operators_search_together(
         "completion": 60 * len(answers),
     }
     by_model = [c for c in found["candidates"] if c.operator.startswith("model_")]
-    assert summary["by_origin"]["model"]["candidates"] == len(by_model) >= 2
+    assert len(by_model) >= 2
+    hands = {name: row["candidates"] for name, row in summary["by_origin"].items()}
+    assert sum(hands.values()) == summary["candidates"]
+    assert hands["model"] <= len(by_model) <= hands["model"] + hands["both"]
     keys = {call[0] for call in answers}
     assert all(c.call_key in keys for c in by_model)
     assert any(c.plan == "count down" for c in by_model)
@@ -407,6 +412,41 @@ def check_resumed(folder: Path, calm: Calm) -> None:
     log = begun(folder)
     assert all(log.count(key) == 1 for key in kept)
     assert {d["record"].key for d in seen.of("trained") if d["kept"]} == kept
+
+
+def test_a_run_of_a_version_with_fewer_operators_goes_on_with_those(
+    tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(SMALL, candidates=6, rounds=4, llm=model.uri)
+    fewer = tuple(o for o in MODEL_OPERATORS if o != "model_simplify")
+    with monkeypatch.context() as earlier:
+        earlier.setattr("guerdon.reward_design.search.search.MODEL_OPERATORS", fewer)
+        run_search(config, tmp_path / "whole", FAKE)
+        with pytest.raises(KeyboardInterrupt):
+            run_search(config, tmp_path / "cut", FAKE, Seen("round_done", 2))
+    run_search(config, tmp_path / "cut", FAKE)
+    found = records(tmp_path / "cut")
+    assert found["candidates"] == records(tmp_path / "whole")["candidates"]
+    assert "model_simplify" not in {c.operator for c in found["candidates"]}
+    with Journal.open(tmp_path / "cut", readonly=True) as journal:
+        known = operators_of(journal)
+    assert known is not None
+    assert set(known) == {*fewer, *OWN_OPERATORS}
+
+
+def test_a_run_that_a_version_drew_otherwise_is_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        weights = (0.03, 0.07, 0.6)  # of its sampler
+        earlier.setattr("guerdon.reward_design.language.sample.WEIGHTS", weights)
+        with pytest.raises(KeyboardInterrupt):
+            run_search(SMALL, tmp_path, FAKE, Seen("round_done", 1))
+    before = records(tmp_path)
+    words = "r1-c.. stands in the journal with another.* let that one finish it"
+    with pytest.raises(JournalError, match=words.replace("r1-c..", "'r1-c..'")):
+        run_search(SMALL, tmp_path, FAKE)
+    assert records(tmp_path) == before
 
 
 def test_a_run_that_ended_before_its_report_was_written_gets_one(

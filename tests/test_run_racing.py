@@ -11,6 +11,8 @@ import pytest
 from guerdon.agents.recipes import recipe_for
 from guerdon.envs import load_task
 from guerdon.journal import Journal, TrainingRecord
+from guerdon.report.data import RunData
+from guerdon.report.race import section
 from guerdon.reward_design.search.race_bandits import UCB
 from guerdon.run import RunConfig, run_search
 from guerdon.run.racing import race_of
@@ -121,6 +123,34 @@ def test_a_race_that_was_broken_off_goes_on_and_ends_the_same(
         assert resumed[name] == undisturbed[name], name
     done = {t.key for t in trainings(tmp_path / "b")}
     assert done == {t.key for t in trainings(tmp_path / "a")}
+    told = [section(RunData(tmp_path / name).races) for name in "ab"]
+    assert told[0] == told[1]
+    assert "Round 1" in told[0]
+
+
+def test_the_journal_tells_what_became_of_every_leg(tmp_path: Path) -> None:
+    summary = run_search(RACE, tmp_path, FAKE)
+    races = RunData(tmp_path).races
+    assert [known.round for known in races] == list(range(1, RACE.rounds + 1))
+    legs = [t for t in trainings(tmp_path) if t.purpose == "search"]
+    for known in races:
+        assert known.rungs == [UNIT, 2 * UNIT, 4 * UNIT, 8 * UNIT]
+        for racer in known.racers.values():
+            own = {t.steps: t for t in legs if t.candidate == racer.id}
+            assert [mark.steps for mark in racer.marks] == sorted(own)
+            assert (racer.state == "finished") == (racer.steps == RACE.steps)
+            for mark in racer.marks:
+                result = own[mark.steps].result
+                assert (mark.score is None) == (result is None)
+                if mark.score is not None:
+                    assert result is not None
+                    assert mark.score == pytest.approx(result["fitness"])
+        assert known.spent < (known.unraced or 0)
+        # One of a rung at most goes on by chance.
+        lucky = [m.steps for r in known.racers.values() for m in r.marks if m.chance]
+        assert len(lucky) == len(set(lucky))
+    assert any(m.chance for k in races for r in k.racers.values() for m in r.marks)
+    assert summary["winner"]["id"] in {r for known in races for r in known.racers}
 
 
 def test_one_worker_and_two_race_alike(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from guerdon.agents.training import Trust
+from guerdon.agents.workers import WorkerPool
+from guerdon.cli import main
 from guerdon.jail import Layer
 from guerdon.journal import Journal
 from guerdon.run import Resources, RunConfig, run_search, train_one, trust
@@ -87,6 +90,50 @@ def test_without_trust_full_python_is_refused_with_its_line(tmp_path: Path) -> N
         assert refused.failure is not None
         assert refused.failure.line == 1
         assert "'os'" in refused.failure.reason
+
+
+@pytest.mark.parametrize("level", ["language", "none"])
+def test_a_search_says_what_no_trust_means_each_time(
+    level: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pool = functools.partial(WorkerPool, function="tests.run_jobs:train")
+
+    def quick(workers: int, deadline: float, folder: Path, function: str) -> WorkerPool:
+        return pool(workers, deadline, folder)
+
+    monkeypatch.setattr("guerdon.run.search.WorkerPool", quick)
+    folder = tmp_path / "run"
+    words = ["search", COUNTDOWN, "--out", str(folder), "--llm", "sampler"]
+    for name in ("candidates", "rounds", "seeds", "finalists", "workers"):
+        words += [f"--{name}", "1"]
+    words += ["--steps", "64", "--trust", level]
+    assert main(words) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert (f"guerdon: {trust.UNSAFE}" in told) == (level == "none")
+    # What is only read runs nothing, so there is nothing to be told of.
+    assert main(words) == 0
+    assert "trust none" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_words_come_before_anything_is_run(
+    as_json: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(*arguments: object, **keywords: object) -> None:
+        raise ValueError("no worker was started")
+
+    monkeypatch.setattr("guerdon.run.search.WorkerPool", refuse)
+    words = ["search", COUNTDOWN, "--out", str(tmp_path / "run"), "--llm", "sampler"]
+    assert main([*words, "--trust", "none", *(["--json"] if as_json else [])]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"guerdon: {trust.UNSAFE}\n")
+    assert "no worker was started" in told
 
 
 def test_one_training_in_the_jail(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from guerdon.journal import CandidateRecord, Journal, TrainingRecord
+from guerdon.report.candidate import lineages
 from guerdon.report.summary import summarise
 from guerdon.types import Failure
 from tests.reward_design.search.small import TASK
@@ -104,6 +105,49 @@ def test_each_origin_is_judged_by_search_and_finals_and_never_by_the_holdout(
         "candidates": 1,
         "best": {"id": "o1", "fitness": 0.25, "success": 0.125},
     }
+
+
+# A family tree by hand: what each one is made from, and who had a hand in it.
+FAMILY: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "m1": ("model_fresh", (), "model"),
+    "m2": ("model_mutate", ("m1",), "model"),
+    "m3": ("model_cross", ("m1", "m2"), "model"),
+    "o1": ("sample", (), "operators"),
+    "o2": ("cross", ("o1", "o1"), "operators"),
+    "b1": ("cross", ("m1", "m2"), "both"),  # an operator crossed the model's programs
+    "b2": ("model_simplify", ("o2",), "both"),
+    "b3": ("mutate", ("b4",), "both"),  # its grandparent is the model's
+    "b4": ("fit", ("m3",), "both"),
+    "lost": ("simplify", ("nobody",), "operators"),
+    "ring1": ("mutate", ("ring2",), "operators"),
+    "ring2": ("mutate", ("ring1",), "operators"),
+}
+
+
+def test_alone_is_what_owes_nothing_to_the_other_in_any_ancestor(
+    journal: Journal,
+) -> None:
+    for place, (name, (operator, parents, _)) in enumerate(FAMILY.items()):
+        candidate(journal, name, operator, parents=parents)
+        training(journal, name, "search", 0, place / 16)
+    expected = {name: origin for name, (_, _, origin) in FAMILY.items()}
+    assert lineages(journal.candidates()) == expected
+    journal.set_meta("selection", {"winner": "b4"})
+    summary = summarise(journal, TASK)
+    found = summary["by_origin"]
+    assert {k: v["candidates"] for k, v in found.items()} == {
+        "model": 3,
+        "operators": 5,
+        "both": 4,
+    }
+    # The last of each has the best score.
+    assert {k: v["best"]["id"] for k, v in found.items()} == {
+        "model": "m3",
+        "operators": "ring2",
+        "both": "b4",
+    }
+    assert found["both"]["best"]["fitness"] == list(FAMILY).index("b4") / 16
+    assert summary["winner"]["origin"] == "both"
 
 
 def test_a_failed_candidate_counts_once_and_a_failed_holdout_not_at_all(

@@ -96,9 +96,10 @@ class PPOConfig:
     """First log standard deviation of a Gaussian policy."""
     adam_epsilon: float = 1e-5
     device: str = "cpu"
-    """``"cpu"`` or ``"cuda"``."""
+    """``"cpu"`` or ``"cuda"``: of the networks and the update. What environments give
+    stays NumPy arrays on the host, so they run on the CPU, the grid engine's too."""
     compile: bool = False
-    """Let ``torch.compile`` fuse the networks and the loss."""
+    """Let ``torch.compile`` fuse the networks; the loss and Adam stay as they are."""
     cuda_graphs: bool = False
     """Replay acting and gradients as CUDA graphs."""
     bf16: bool = False

@@ -6,6 +6,7 @@ import multiprocessing
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import os
+import platform
 import signal
 import sys
 import tempfile
@@ -54,12 +55,40 @@ def server_died() -> bool:
             return False  # another thread has just replaced it
 
 
+def absent_here() -> list[str]:
+    """What the workers of a search need and this platform does not have."""
+    there = {
+        "a fork server": "forkserver" in multiprocessing.get_all_start_methods(),
+        "sessions": hasattr(os, "setsid"),
+        "process groups": hasattr(os, "killpg"),
+    }
+    return [name for name, found in there.items() if not found]
+
+
+def require_workers() -> None:
+    """Refuse where no worker process could be started.
+
+    Raises:
+        OSError: where the platform lacks what workers need.
+    """
+    absent = absent_here()
+    if absent:
+        # Without a number of the system: nothing is wrong with disk or memory.
+        raise OSError(
+            f"{platform.system()} lacks here what worker processes need: "
+            f"{', '.join(absent)}; search on Linux (a virtual machine or a container). "
+            "guerdon check, and guerdon train with rewards in the language, need none"
+        )
+
+
 def start_server() -> None:
     """Start the server that workers are forked from, without the user's keys.
 
     Raises:
-        OSError: where the path of the folder for temporary files is too long.
+        OSError: where the platform lacks what workers need, or the path of the folder
+            for temporary files is too long.
     """
+    require_workers()
     _require_short_address()
     with serialised, worker_environment(), _deaf_to_ctrl_c():
         context = multiprocessing.get_context("forkserver")

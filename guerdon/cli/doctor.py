@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import platform
@@ -26,8 +27,18 @@ EXTRAS = {
 }
 """Distributions and the extra that brings each of them."""
 
-NEEDED = ("torch", "stable-baselines3", "safetensors")
-"""What a search cannot do without."""
+CORE = ("numpy", "gymnasium", "scipy")
+"""Distributions that come with Guerdon itself."""
+
+NEEDED = {
+    "torch": "torch",
+    "stable-baselines3": "stable_baselines3",
+    "safetensors": "safetensors",
+}
+"""What a search cannot do without, beside the core, and the module that is loaded."""
+
+_MOST_REASON = 300
+"""Characters of an error that a row quotes."""
 
 
 def examine(llm: Sequence[str] = ()) -> dict[str, Any]:
@@ -44,30 +55,61 @@ def examine(llm: Sequence[str] = ()) -> dict[str, Any]:
         ``{"ok": bool, "checks": [{"name", "ok", "detail"}]}``; ``ok`` says whether a
         search can run here.
     """
+    needed = [_platform(), *(_installed(name) for name in (*CORE, *NEEDED))]
     rows = [
         _row("python", True, f"{platform.python_version()} on {platform.platform()}"),
         _row("processors", True, str(_cores())),
         _threads(),
         _memory(),
+        *needed,
+        *(_installed(name) for name in EXTRAS if name not in NEEDED),
     ]
-    missing = []
-    for name, extra in {"numpy": "", "gymnasium": "", "scipy": "", **EXTRAS}.items():
-        try:
-            rows.append(_row(name, True, importlib.metadata.version(name)))
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(name)
-            detail = f"not installed: pip install 'guerdon[{extra}]'"
-            rows.append(_row(name, False, detail))
-    if "torch" not in missing:
+    if any(row["name"] == "torch" and row["ok"] for row in needed):
         rows.append(_gpu())
     rows += _jail()
     rows += [_row(f"model {uri}", *reach(uri)) for uri in llm]
     rows += _weights()
-    return {"ok": not set(NEEDED) & set(missing), "checks": rows}
+    return {"ok": all(row["ok"] for row in needed), "checks": rows}
 
 
 def _row(name: str, ok: bool, detail: str) -> dict[str, Any]:
     return {"name": name, "ok": ok, "detail": detail}
+
+
+def _platform() -> dict[str, Any]:
+    """What workers need of the system; Windows has none of it."""
+    from guerdon.agents.server import absent_here
+
+    absent = absent_here()
+    if not absent:
+        return _row("platform", True, "has what the workers of a search need")
+    return _row(
+        "platform",
+        False,
+        f"{platform.system()} lacks here what the workers of a search need: "
+        f"{', '.join(absent)}; use Linux (a virtual machine or a container)",
+    )
+
+
+def _installed(name: str) -> dict[str, Any]:
+    """Its version; what a search cannot do without is also loaded."""
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        what = f"guerdon[{EXTRAS[name]}]" if name in EXTRAS else "guerdon"
+        return _row(name, False, f"not installed: pip install '{what}'")
+    try:
+        if name in NEEDED:
+            importlib.import_module(NEEDED[name])
+    except Exception as error:
+        # Whatever a broken library raises: here it is what was to be found out.
+        return _row(name, False, f"{version}, but it does not load: {_reason(error)}")
+    return _row(name, True, version)
+
+
+def _reason(error: Exception) -> str:
+    words = " ".join(str(error).split())[:_MOST_REASON]
+    return f"{type(error).__name__}: {words}"
 
 
 def _cores() -> int:
@@ -111,9 +153,13 @@ def _jail() -> list[dict[str, Any]]:
 def _gpu() -> dict[str, Any]:
     import torch
 
-    if not torch.cuda.is_available():
-        return _row("GPU", False, "none that torch can use; not needed")
-    return _row("GPU", True, torch.cuda.get_device_name(0))
+    try:
+        if not torch.cuda.is_available():
+            return _row("GPU", False, "none that torch can use; not needed")
+        return _row("GPU", True, torch.cuda.get_device_name(0))
+    except Exception as error:
+        # A driver that fails is no reason to say nothing about the rest.
+        return _row("GPU", False, f"torch cannot use it: {_reason(error)}; not needed")
 
 
 def _weights() -> list[dict[str, Any]]:

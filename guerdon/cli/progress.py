@@ -18,12 +18,11 @@ from rich.text import Text
 
 from guerdon.agents.statistics import interval
 from guerdon.cli.output import Interrupted, Terminal, complain
+from guerdon.envs import load_task
 from guerdon.journal import TrainingRecord
+from guerdon.llm.budget import Price, estimate, find_price, prompt_size
+from guerdon.reward_design.search.ask import usual_request
 from guerdon.run import Resources, RunConfig, run_search
-
-PROMPT_TOKENS = 1300
-ANSWER_TOKENS = 250
-"""A usual prompt and answer, for the estimate before a run."""
 
 _FLAGS = {f.name for f in fields(RunConfig)} | {
     "workers",
@@ -49,6 +48,8 @@ class _State:
     seconds: list[float] = field(default_factory=list)
     scores: dict[str, dict[int, tuple[int, float]]] = field(default_factory=dict)
     """By candidate and seed, the steps of the leg that went furthest, and its score."""
+    episodes: dict[str, list[float]] = field(default_factory=dict)
+    """By candidate, true scores of the evaluation's episodes after its last leg."""
     tokens: int = 0
     calls_failed: int = 0
     shares: list[float] = field(default_factory=list)
@@ -92,12 +93,14 @@ class _State:
             self.failed.add(record.candidate)
         if record.wall_seconds is not None:
             self.seconds.append(record.wall_seconds)
-        if record.result is not None and record.purpose == "search":
+        if record.result is not None and record.purpose in ("search", "final"):
             score = float(record.result["fitness"])
             seeds = self.scores.setdefault(record.candidate, {})
             # A race trains in legs; only the last one is what a candidate has reached.
             if record.steps >= seeds.get(record.seed, (0, 0.0))[0]:
                 seeds[record.seed] = record.steps, score
+                played = record.result.get("evaluation", {}).get("fitness", [])
+                self.episodes[record.candidate] = [float(value) for value in played]
 
     @property
     def trained(self) -> int:
@@ -121,19 +124,32 @@ class _State:
         return mean * (waiting + open_share) / max(1, self.workers)
 
     def best(self) -> str:
-        """Best true score so far, with its interval over the candidates' seeds."""
+        """Best true score so far, with its interval and what that is over.
+
+        Over the training seeds, of the finals too; where there is one seed alone, over
+        the episodes of its evaluation, which says nothing about another seed. As for
+        the winner, whoever was trained further and with more seeds comes first.
+        """
         if not self.scores:
             return "no score yet"
 
-        def reached(name: str) -> tuple[int, float]:
+        def reached(name: str) -> tuple[int, int, float]:
             steps, scores = zip(*self.scores[name].values(), strict=True)
-            return min(steps), sum(scores) / len(scores)
+            return min(steps), len(scores), sum(scores) / len(scores)
 
         name = max(self.scores, key=reached)
-        found = interval([score for _, score in self.scores[name].values()])
-        if found.n == 1:
-            return f"{found.value:.3g} by {name} (one seed)"
-        return f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}] by {name}"
+        scores = [score for _, score in self.scores[name].values()]
+        if len(scores) > 1:
+            found = interval(scores)
+            over = f"{found.n} seeds"
+        elif len(self.episodes[name]) > 1:
+            # As ``guerdon evaluate`` has it: most episodes may be equal.
+            found = interval(self.episodes[name], trim=0.0)
+            over = f"one seed: interval over its {found.n} episodes"
+        else:
+            return f"{scores[0]:.3g} by {name} (one seed, no interval)"
+        bounds = f"[{found.low:.3g}, {found.high:.3g}]"
+        return f"{found.value:.3g} {bounds} by {name} ({over})"
 
     def render(self) -> Group:
         """The display."""
@@ -165,7 +181,8 @@ def observed_search(
 ) -> dict[str, Any]:
     """``run_search`` with an estimate before and a live display during the run.
 
-    A finished run is only read, and wrong input only refused, without either.
+    ``quiet`` leaves the estimate alone, one line on stderr. A finished run is only
+    read, and wrong input only refused, without either.
     """
     console = Terminal(stderr=True, quiet=quiet)
     state = _State(config, resources.workers)
@@ -184,7 +201,7 @@ def observed_search(
                 if not estimated:
                     estimated = True
                     words = _estimate(config, resources, state.steps)
-                    console.print(escape(words), soft_wrap=True)
+                    Terminal(stderr=True).print(escape(words), soft_wrap=True)
                 if kind in ("no_model", "model_down"):
                     console.print(escape(state.note), soft_wrap=True)
                 elif kind == "model_up":
@@ -247,12 +264,17 @@ def _estimate(
     if config.llm == "sampler":
         return words + ", no language model"
     calls = 2 * config.rounds * config.candidates  # every answer may need a repair
-    tokens = calls * (PROMPT_TOKENS + ANSWER_TOKENS)
-    words += f", at most {calls} model calls or some {tokens:,} tokens"
+    asked = usual_request(load_task(config.task), config.trust != "language")
     price = _price(config.llm)
-    if price is not None:
-        usd = price.usd(calls * PROMPT_TOKENS, calls * ANSWER_TOKENS)
-        words += f" (${usd:.2f})"
+    cost = estimate(
+        price,
+        requests=calls,
+        prompt_tokens=prompt_size(asked),
+        max_tokens=asked.max_tokens,
+    )
+    words += f", at most {calls} model calls or some {cost.tokens:,} tokens"
+    if cost.usd is not None:
+        words += f" (${cost.usd:.2f})"
     elif config.llm.startswith(("openai:", "http")):
         words += " (price not known)"
     caps = []
@@ -263,9 +285,7 @@ def _estimate(
     return words + (f"; capped at {' and '.join(caps)}" if caps else "")
 
 
-def _price(uri: str) -> Any:
-    from guerdon.llm.budget import find_price
-
+def _price(uri: str) -> Price | None:
     return (
         find_price(uri.removeprefix("openai:")) if uri.startswith("openai:") else None
     )

@@ -58,6 +58,8 @@ def task_details(task: Task) -> dict[str, Any]:
             "kind": task.action.kind,
             "size": task.action.size,
             "names": list(task.action.names),
+            "low": [_bound(low) for low in task.action.low],
+            "high": [_bound(high) for high in task.action.high],
         },
         "features": [
             {
@@ -65,8 +67,8 @@ def task_details(task: Task) -> dict[str, Any]:
                 "kind": f.kind,
                 "shape": list(f.shape),
                 "unit": f.unit,
-                "low": f.low if abs(f.low) < float("inf") else None,
-                "high": f.high if abs(f.high) < float("inf") else None,
+                "low": _bound(f.low),
+                "high": _bound(f.high),
                 "better": f.better,
                 "meaning": f.meaning,
             }
@@ -77,6 +79,11 @@ def task_details(task: Task) -> dict[str, Any]:
             for name, reward in task.rewards.items()
         },
     }
+
+
+def _bound(value: float) -> float | None:
+    """JSON has no infinity."""
+    return value if abs(value) < float("inf") else None
 
 
 def task_page(task: Task) -> None:
@@ -164,6 +171,11 @@ _ROWS = {
     "human": "human-designed reward",
     "best_of_n": "best of N, no reflection",
 }
+_HANDS = {
+    "model": "the model alone",
+    "operators": "the operators alone",
+    "both": "both together, ancestors counted",
+}
 
 
 def search_summary(summary: Mapping[str, Any]) -> None:
@@ -183,6 +195,9 @@ def search_summary(summary: Mapping[str, Any]) -> None:
     for name, label in _ROWS.items():
         row = summary["holdout"].get(name)
         seeds = str(row["fitness"]["n"]) if row else "-"
+        if name == "best_of_n" and isinstance(n := summary["best_of_n"]["n"], int):
+            total = escape(str(summary["candidates"]))
+            label = f"best of {n} fresh ones, of {total} in all"
         made.add_row(
             label,
             _estimate(row and row["fitness"]),
@@ -192,11 +207,14 @@ def search_summary(summary: Mapping[str, Any]) -> None:
     console.print(made)
     if summary["human_normalised"]:
         console.print(f"human-normalised: {_estimate(summary['human_normalised'])}")
-    for origin, words in (("model", "the model"), ("operators", "the operators")):
-        best = summary["by_origin"][origin]["best"]
+    for origin, words in _HANDS.items():
+        found = summary["by_origin"].get(origin)
+        if found is None:
+            continue  # the summary of a run that an earlier version finished
+        best = found["best"]
         score = "nothing" if best is None else f"{best['id']} at {best['fitness']:.3g}"
-        count = summary["by_origin"][origin]["candidates"]
-        console.print(f"best of {words} ({count} candidates): {score}", markup=False)
+        count = _count(found["candidates"], "candidate")
+        console.print(f"best of {words} ({count}): {score}", markup=False)
     if summary["failures"]:
         words = ", ".join(f"{n} {kind}" for kind, n in summary["failures"].items())
         console.print(f"failed candidates: {words}", markup=False)

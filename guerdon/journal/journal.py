@@ -303,7 +303,8 @@ def _acquire(folder: Path, *, create: bool) -> FolderLock:
 def _contradiction(table: str, key: str) -> JournalError:
     return JournalError(
         f"{table}: {key!r} stands in the journal with another content; what is written "
-        "once is never changed"
+        "once is never changed. Where another version of Guerdon began this run, let "
+        "that one finish it, or use another folder"
     )
 
 

@@ -36,7 +36,7 @@ def fields(name: str) -> frozenset[str]:
     """Fields of a prompt.
 
     >>> sorted(fields("repair"))
-    ['features', 'line', 'program', 'reason']
+    ['features', 'program', 'reason', 'where']
     """
     return frozenset(_FIELD.findall(template(name)))
 

@@ -15,7 +15,7 @@ from typing import Any
 from guerdon import __version__
 from guerdon.extras import MissingExtra
 from guerdon.journal import canonical
-from guerdon.report import figures, headline, measure, sections
+from guerdon.report import figures, headline, measure, race, sections
 from guerdon.report.candidate import Candidate
 from guerdon.report.data import RunData
 from guerdon.report.folder import require_no_links
@@ -34,6 +34,7 @@ CHARTS: dict[str, tuple[Callable[[RunData], bool], Painter]] = {
     "term_shares": (figures.has_shares, figures.term_shares),
     "learning_curves": (figures.has_curves, figures.learning_curves),
     "true_against_designed": (figures.has_scatter, figures.true_against_designed),
+    "race": (figures.has_race, figures.race),
     "time": (figures.has_profile, figures.profile),
 }
 _EPISODE_FILES = {"winner.gif": b"GIF8", "winner.png": b"\x89PNG"}
@@ -122,6 +123,7 @@ def _page(data: RunData, charts: _Charts, folder: Path) -> str:
         ("episode", "An episode", episode),
         ("curves", "Learning curves", sections.curves),
         ("scatter", "True score and designed reward", sections.scatter),
+        *([("race", "The race", _race)] if data.races else []),
         ("makers", "Who found what", sections.makers),
         ("failures", "What failed", sections.failures),
         ("genealogy", "Where it comes from", sections.genealogy),
@@ -166,6 +168,16 @@ def _page(data: RunData, charts: _Charts, folder: Path) -> str:
 </body>
 </html>
 """
+
+
+def _race(data: RunData, chart: sections.Chart) -> str:
+    """Who was trained how far, and a chart of it."""
+    return race.section(data.races) + chart(
+        "race",
+        "True score of every candidate on the rungs that it reached",
+        "A line per candidate of all rounds, the winner's in colour. A cross is where "
+        "one was dropped; dashes lead to where one came by chance.",
+    )
 
 
 def _episode(data: RunData, folder: Path) -> str:
@@ -217,11 +229,16 @@ def report_json(data: RunData) -> dict[str, Any]:
                 "fitness": _estimate(row.fitness),
                 "success": _estimate(row.success),
                 "per_seed": list(row.per_seed),
+                "of": row.of,
             }
             for row in data.holdout
         ],
         "human_normalised": _estimate(data.human_normalised),
-        "candidates": [_candidate(candidate) for candidate in data.candidates],
+        "candidates": [
+            _candidate(candidate) | {"lineage": data.lineage(candidate)}
+            for candidate in data.candidates
+        ],
+        "races": [known.as_json() for known in data.races],
         "by_origin": list(data.origins),
         "by_operator": list(data.operators),
         "failures": {found.kind: found.count for found in data.failures},

@@ -18,7 +18,11 @@ REFERENCES = {
 }
 """Ids of the rewards that the winner is compared with, in words."""
 
+MODEL = "model_"
+"""Operators of the language model begin with this."""
+
 Origin = Literal["model", "operators", "reference"]
+Lineage = Literal["model", "operators", "both"]
 State = Literal["trained", "failed", "not trained"]
 
 
@@ -40,8 +44,7 @@ class Candidate:
         """Who wrote it; a call of the model is named by its key or its operator."""
         if self.id in REFERENCES:
             return "reference"
-        asked = self.record.operator.startswith("model_")
-        return "model" if asked or self.record.call_key is not None else "operators"
+        return "model" if by_model(self.record) else "operators"
 
     @property
     def full_python(self) -> bool:
@@ -79,6 +82,44 @@ class Candidate:
         if self.failure is not None:
             return "failed"
         return "trained" if self.fitness is not None else "not trained"
+
+
+def by_model(record: CandidateRecord) -> bool:
+    """Whether the model wrote this text, whoever wrote its parents."""
+    return record.operator.startswith(MODEL) or record.call_key is not None
+
+
+def lineages(records: Iterable[CandidateRecord]) -> dict[str, Lineage]:
+    """Who had a hand in each candidate, itself and all its ancestors counted.
+
+    A program that an operator crossed from the model's programs is of both. A parent
+    that the journal does not know says nothing.
+
+    Args:
+        records: candidates of one run, in any order.
+
+    Returns:
+        By id: ``model`` or ``operators`` for what one of them made alone, else
+        ``both``.
+    """
+    known = {record.id: record for record in records}
+    return {name: _lineage(name, known) for name in known}
+
+
+def _lineage(name: str, known: Mapping[str, CandidateRecord]) -> Lineage:
+    hands: set[bool] = set()
+    seen: set[str] = set()
+    waiting = [name]
+    while waiting:
+        record = known.get(waiting.pop())
+        if record is None or record.id in seen:  # a hostile journal may have a ring
+            continue
+        seen.add(record.id)
+        hands.add(by_model(record))
+        if len(hands) == 2:
+            return "both"
+        waiting += record.parents
+    return "model" if hands == {True} else "operators"
 
 
 def finalists(

@@ -24,16 +24,26 @@ from guerdon.journal import (
 from guerdon.report.candidate import (
     REFERENCES,
     Candidate,
+    Lineage,
     Origin,
     best_of,
     compared,
     finalists,
+    lineages,
 )
 from guerdon.report.measure import as_estimate, as_number, dig, over_seeds
 from guerdon.report.profile import profile_of
+from guerdon.report.race import races_of
 from guerdon.types import Estimate
 
 _SUMMARY_KEYS = {"sparse": "sparse", "human": "human", "best-of-n": "best_of_n"}
+ALONE: dict[Lineage, str] = {
+    "model": "the language model alone",
+    "operators": "the search's own operators alone",
+    "both": "both: one changed or crossed what the other made",
+}
+"""Who had a hand in a candidate and in all its ancestors, in words."""
+
 _SECRET = re.compile(r"key|secret|password|authorization|credential", re.IGNORECASE)
 _COMMAND_FLAGS = (
     "llm",
@@ -66,6 +76,8 @@ class HoldoutRow:
     per_seed: tuple[float, ...]
     failed: int
     """Trainings that gave no score; they are in no mean, so they are told."""
+    of: int | None = None
+    """From how many candidates it was chosen, where it is the best of N."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +94,8 @@ class Maker:
     """What one operator, or one kind of author, made."""
 
     name: str
-    origin: Origin
+    origin: Origin | Lineage
+    """Who wrote what an operator made; for the authors, who else had a hand in it."""
     candidates: int
     valid: int
     best: str | None
@@ -138,7 +151,9 @@ class RunData:
         )
         self.written = time.time()
         self.profile = profile_of(self._legs, events, self.totals.seconds)
+        self.races = races_of(events, self._legs, self.config)
         self._by_id = {record.id: self._candidate(record) for record in records}
+        self._lineages = lineages(records)
 
     def _candidate(self, record: CandidateRecord) -> Candidate:
         own = tuple(
@@ -187,6 +202,13 @@ class RunData:
         """Id of the best candidate that was written without any reflection."""
         said = dig(self.summary, "best_of_n", "id")
         return str(said or dig(self._selection, "best_of_n") or "best-of-n")
+
+    @property
+    def fresh_candidates(self) -> int | None:
+        """How many trained candidates had no parents: the N of best of N."""
+        said = dig(self.summary, "best_of_n", "n")
+        found = dig(self._selection, "fresh_candidates") if said is None else said
+        return found if type(found) is int else None
 
     @property
     def probability_best(self) -> float | None:
@@ -248,7 +270,8 @@ class RunData:
             seeds = [_score(training, "fitness") for training in fresh]
         known = tuple(x for value in seeds if (x := as_number(value)) is not None)
         failed = sum(training.result is None for training in fresh)
-        return HoldoutRow(name, label, fitness, success, known, failed)
+        of = self.fresh_candidates if name == "best-of-n" else None
+        return HoldoutRow(name, label, fitness, success, known, failed, of)
 
     @cached_property
     def human_normalised(self) -> Estimate | None:
@@ -298,15 +321,19 @@ class RunData:
 
     @cached_property
     def origins(self) -> list[Maker]:
-        """The model against the search's own operators."""
-        labels: dict[Origin, str] = {
-            "model": "the language model",
-            "operators": "the search's own operators",
-        }
+        """What the model and the search's own operators made alone and together."""
         return [
-            _maker(label, origin, [c for c in self.candidates if c.origin == origin])
-            for origin, label in labels.items()
+            _maker(
+                label,
+                lineage,
+                [c for c in self.candidates if self.lineage(c) == lineage],
+            )
+            for lineage, label in ALONE.items()
         ]
+
+    def lineage(self, candidate: Candidate) -> Lineage:
+        """Who had a hand in a candidate of this run, its ancestors counted."""
+        return self._lineages[candidate.id]
 
     @cached_property
     def genealogy(self) -> list[tuple[int, Candidate | str]]:
@@ -371,7 +398,7 @@ class RunData:
         }
 
 
-def _maker(name: str, origin: Origin, made: list[Candidate]) -> Maker:
+def _maker(name: str, origin: Origin | Lineage, made: list[Candidate]) -> Maker:
     best = best_of(made)
     return Maker(
         name=name,

@@ -6,6 +6,7 @@ was measured that it could show.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from guerdon.extras import require
 from guerdon.report import measure
 from guerdon.report.data import RunData
 from guerdon.report.look import DASHES, MARKERS, WORDS, Look
+from guerdon.report.race import Racer
 from guerdon.report.text import visible
 
 if TYPE_CHECKING:
@@ -274,6 +276,48 @@ def _overlap(
     a: tuple[float, float, float, float], b: tuple[float, float, float, float]
 ) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+# The race ---------------------------------------------------------------------------
+
+
+def has_race(data: RunData) -> bool:
+    """Whether anybody went on from a rung."""
+    return any(len(_points(racer)) > 1 for racer in _racers(data))
+
+
+def race(axes: Axes, data: RunData, look: Look) -> None:
+    """True score from rung to rung, the winner on top."""
+    winner = data.winner.id if data.winner else None
+    for racer in sorted(_racers(data), key=lambda racer: racer.id == winner):
+        points, own = _points(racer), racer.id == winner
+        colour = look.series["winner"] if own else look.grey
+        for before, after in itertools.pairwise(points):
+            axes.plot(
+                [before[0], after[0]],
+                [before[1], after[1]],
+                color=colour,
+                linewidth=2.2 if own else 1.2,
+                linestyle="--" if after[2] else "-",
+            )
+        shapes = [MARKERS["winner"] if own else "o"] * len(points)
+        if racer.state == "dropped":
+            shapes[-1:] = "x"
+        for (steps, score, _), shape in zip(points, shapes, strict=True):
+            size = 9 if own else 5
+            axes.plot(steps, score, marker=shape, color=colour, markersize=size)
+    axes.set_ylabel("True score per episode")
+    axes.set_xlim(left=0)
+    _step_axis(axes)
+
+
+def _racers(data: RunData) -> list[Racer]:
+    return [racer for known in data.races for racer in known.racers.values()]
+
+
+def _points(racer: Racer) -> list[tuple[int, float, bool]]:
+    """Steps, score and whether it came there by chance, of every rung."""
+    return [(m.steps, m.score, m.chance) for m in racer.marks if m.score is not None]
 
 
 # Where the time went ----------------------------------------------------------------

@@ -35,6 +35,11 @@ _AUTHORS = {
     "reference": "a reference",
 }
 _ORIGINS = {"model": "language model", "operators": "search", "reference": "-"}
+_HANDS = {
+    "model": "All its ancestors were written by the language model too.",
+    "operators": "The language model wrote none of its ancestors.",
+    "both": "Counting its ancestors, the model and the operators had a hand in it.",
+}
 
 
 # Holdout ----------------------------------------------------------------------------
@@ -67,6 +72,8 @@ def _holdout_row(found: HoldoutRow, data: RunData) -> str:
     label = escape(found.label)
     if winner or identity != found.id:
         label += f" {ident(identity)}"
+    if found.of is not None:
+        label += f" (N = {found.of} of {len(data.candidates)} candidates)"
     n = NOT_MEASURED if found.fitness is None else str(found.fitness.n)
     if found.failed:
         n += f", {found.failed} failed"
@@ -93,6 +100,8 @@ def winner(data: RunData, chart: Chart) -> str:
         f"{ident(record.id)}, made in round {record.round} by "
         f"{escape(record.operator, NAME_CAP)} ({_AUTHORS[data.winner.origin]})."
     )
+    if record.parents and data.winner.origin != "reference":
+        made += f" {_HANDS[data.lineage(data.winner)]}"
     made += f" {captions.chosen(data)}"
     plan = f"<p>What its author wanted: <q>{escape(record.plan)}</q></p>"
     return (
@@ -148,7 +157,7 @@ def scatter(data: RunData, chart: Chart) -> str:
 
 
 def makers(data: RunData, chart: Chart) -> str:
-    """What the model and the operators found, then each operator by itself."""
+    """What model and operators found alone and together, then each operator."""
     head = ("Candidates", "Without failure", "Best true score", "Best one")
     return (
         table(("Made by", *head), [_maker(maker) for maker in data.origins])
@@ -157,8 +166,10 @@ def makers(data: RunData, chart: Chart) -> str:
             ("Operator", "Made by", *head),
             [_maker(maker, _ORIGINS[maker.origin]) for maker in data.operators],
         )
-        + '<p class="note">Best true score: mean over the seeds of the search, which '
-        "also selected; the fresh seeds above are the fair measure.</p>"
+        + '<p class="note">Alone is what owes nothing to the other, in itself and in '
+        "all its ancestors; an operator stands under who wrote its last change. Best "
+        "true score: mean over the seeds of the search, which also selected; the "
+        "fresh seeds above are the fair measure.</p>"
     )
 
 

@@ -18,11 +18,8 @@ from guerdon.journal import (
     TrainingRecord,
     furthest,
 )
-from guerdon.report.candidate import compared, finalists
+from guerdon.report.candidate import compared, finalists, lineages
 from guerdon.types import Estimate
-
-MODEL = "model_"
-"""Operators of the language model begin with this."""
 
 
 def summarise(journal: Journal, task: Task) -> dict[str, Any]:
@@ -60,7 +57,7 @@ def summarise(journal: Journal, task: Task) -> dict[str, Any]:
         "llm": config.get("llm"),
         "no_model": journal.meta("no_model"),
         "degraded": _degraded(journal, totals),
-        "winner": _winner(candidates.get(names["winner"] or ""), holdout["winner"]),
+        "winner": _winner(candidates, names["winner"], holdout["winner"]),
         "probability_best": selection.get("probability")
         if compared(finalists(selection, trainings, config, seeds), seeds)
         else None,
@@ -134,14 +131,18 @@ def _row(trainings: Sequence[TrainingRecord]) -> dict[str, Any] | None:
 
 
 def _winner(
-    record: CandidateRecord | None, row: Mapping[str, Any] | None
+    candidates: Mapping[str, CandidateRecord],
+    name: str | None,
+    row: Mapping[str, Any] | None,
 ) -> dict[str, Any] | None:
+    record = candidates.get(name or "")
     if record is None:
         return None
     return {
         "id": record.id,
         "source": record.source,
         "operator": record.operator,
+        "origin": lineages(candidates.values())[record.id],
         "plan": record.plan,
         "parents": list(record.parents),
         "round": record.round,
@@ -178,21 +179,19 @@ def _normalised(holdout: Mapping[str, Any]) -> dict[str, Any] | None:
 def _origins(
     candidates: Mapping[str, CandidateRecord], trainings: Sequence[TrainingRecord]
 ) -> dict[str, dict[str, Any]]:
-    """The best that the model alone and the operators alone found, by true score.
+    """The best that the model alone, the operators alone and both found, by true score.
 
-    The trainings that selected count, those of the finals too; the holdout never.
+    Alone is what owes nothing to the other, in itself and in all its ancestors. The
+    trainings that selected count, those of the finals too; the holdout never.
     """
     scores: dict[str, list[TrainingRecord]] = {}
     for training in trainings:
         if training.purpose != "holdout" and training.result is not None:
             scores.setdefault(training.candidate, []).append(training)
+    lineage = lineages(candidates.values())
     found: dict[str, dict[str, Any]] = {}
-    for origin in ("model", "operators"):
-        own = [
-            c.id
-            for c in candidates.values()
-            if c.operator.startswith(MODEL) == (origin == "model")
-        ]
+    for origin in ("model", "operators", "both"):
+        own = [name for name in candidates if lineage[name] == origin]
         best = max(
             ((_mean(scores[name], "fitness"), name) for name in own if name in scores),
             default=None,

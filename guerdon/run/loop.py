@@ -87,7 +87,9 @@ class Loop:
         self.clock = Clock(parts)
         self.chat = chat and TimedChat(chat, self.clock)
         self.observe = observe
-        self.search = Search(config.search(), model=chat is not None)
+        self.search = Search(
+            config.search(), model=chat is not None, known=operators_of(journal)
+        )
         self.trainings = Trainings(
             task.id,
             journal,
@@ -186,11 +188,13 @@ class Loop:
         """The candidates race as populations; those that come late take free places."""
         unit = recipe_for(self.task, self.config.algo).whole_steps(1)
         race = RaceRound(
+            number,
             race_of(self.config, unit, self.config.seed + number),
             self.trainings,
             self.search.seeds,
             self._job,
             self.parts,
+            self._note,
         )
         writer = Writer(requests, proposer, self._asking)
         proposals: list[Proposal] = []
@@ -208,7 +212,7 @@ class Loop:
                 race.race.close()
             note = {"round": number, "beat": beat, "entered": len(come)}
             self._note(BEAT, note)
-            going = race.beat()
+            going = race.beat(beat)
             if not going and writer.done:
                 break
         for file in (self.journal.folder / TRAININGS).glob("*.row"):
@@ -413,3 +417,14 @@ class Loop:
 
     def _holdout_job(self, reward: str, seed: int) -> TrainingJob:
         return replace(self._job(reward, seed), eval_seed=HOLDOUT_EVALUATION_SEED)
+
+
+def operators_of(journal: Journal) -> list[str] | None:
+    """Operators that the run chose from so far, as its first round wrote them down.
+
+    None before that: until then the first round's rule chose, not a bandit.
+    """
+    rounds = journal.rounds()
+    found = rounds[0].summary if rounds else None
+    means = found.get("operators") if isinstance(found, Mapping) else None
+    return list(means) if isinstance(means, Mapping) else None

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from guerdon.agents.training import TrainingJob
 from guerdon.journal import TrainingRecord
@@ -18,6 +19,12 @@ from guerdon.reward_design.search.race_bandits import D3RB, UCB
 from guerdon.reward_design.search.screen import Screening
 from guerdon.run.config import RunConfig
 from guerdon.run.trainings import Trainings
+
+RACE = "race"
+"""Kind of the event with the rules of a round's race."""
+
+RACED = "raced"
+"""Kind of the event with what became of the legs of a beat."""
 
 SHARE = 3
 """Of the full trainings of all candidates a bandit over legs may use one in so many."""
@@ -52,28 +59,36 @@ class RaceRound:
     """One round under way.
 
     Args:
+        number: of the round.
         race: says who trains on.
         trainings: of the run.
         seeds: training seeds of every candidate.
         job: the full training of a reward with a seed.
         parts: populations that train side by side, one per worker.
+        note: journals an event unless it stands there. Scores are not noted: the
+            journal has them with the trainings.
     """
 
+    number: int
     race: Race
     trainings: Trainings
     seeds: Sequence[int]
     job: Callable[[str, int], TrainingJob]
     parts: int
+    note: Callable[[str, dict[str, Any]], None]
     _sources: dict[str, str] = field(default_factory=dict)
+    _ruled: bool = False
 
     def enter(self, name: str, source: str) -> None:
         """A candidate comes."""
         self._sources[name] = source
         self.race.enter(name)
 
-    def beat(self) -> bool:
+    def beat(self, beat: int) -> bool:
         """Train what the race asks for now, and tell it; False when that is nothing."""
         legs = self.race.ask(len(self._sources))
+        if not legs:
+            return False
         for (start, stop), some in _alike(legs):
             entries = [
                 (leg.name, self._job(leg.name, seed, stop))
@@ -86,7 +101,25 @@ class RaceRound:
         self.trainings.collect(wait=True)
         for leg in legs:
             self._tell(leg)
-        return bool(legs)
+        self._note(beat, legs)
+        return True
+
+    def _note(self, beat: int, legs: Sequence[Leg]) -> None:
+        """Tell the journal what the trainings alone do not say."""
+        if not self._ruled:
+            self.note(RACE, {"round": self.number, **self.race.rules})
+            self._ruled = True
+        became = [
+            {
+                "id": leg.name,
+                "start": leg.start,
+                "stop": leg.stop,
+                "chance": self.race.by_chance(leg),
+                "state": self.race.runners[leg.name].state,
+            }
+            for leg in legs
+        ]
+        self.note(RACED, {"round": self.number, "beat": beat, "legs": became})
 
     def _job(self, name: str, seed: int, steps: int) -> TrainingJob:
         return replace(self.job(self._sources[name], seed), steps=steps)

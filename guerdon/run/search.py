@@ -12,6 +12,7 @@ from typing import Any
 from guerdon.agents.pool import Pool
 from guerdon.agents.ray_cluster import require_address
 from guerdon.agents.ray_pool import RayPool
+from guerdon.agents.server import require_workers
 from guerdon.agents.workers import WorkerPool
 from guerdon.envs import Task, load_task
 from guerdon.extras import require_installed
@@ -80,7 +81,8 @@ def run_search(
         ModelError: when the key of the model is missing; no folder is made then. Also
             when a run that began with the embedded model goes on without its weights.
         OSError: for a disk that is full or not to be written to, or too little memory.
-            The same call goes on from what has finished.
+            The same call goes on from what has finished. Also on a platform that has
+            no fork server, sessions or process groups; no folder is made there.
         sqlite3.Error: for a journal that somebody else keeps locked.
     """
     if not isinstance(config, RunConfig):
@@ -139,6 +141,7 @@ def _search(
     observe: Observer,
 ) -> dict[str, Any]:
     """Run what is not in the journal yet, to the summary."""
+    require_workers()
     with ExitStack() as stack:
         journal = None
         if (folder / FILE_NAME).exists():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from guerdon.agents.recipes import recipe_for
+from guerdon.agents.server import require_workers
 from guerdon.agents.statistics import interval, share_interval
 from guerdon.agents.training import Outcome, TrainingJob, Trouble, Trust
 from guerdon.checks import integer
@@ -124,6 +125,8 @@ def train_one(
     # Weights and result name the steps that were taken, not those asked for.
     job = replace(job, steps=recipe_for(one, algo).whole_steps(job.steps))
     require_enforced(job.trust)
+    if job.trust != "language":
+        require_workers()
     if out is not None:
         out = Path(out)
         make_folder(out)

@@ -5,8 +5,8 @@ observations or the score, D processor time, E memory, F the parser, G outputs, 
 jail. All are written for the features of ``guerdon/CartPole-v1``.
 
 What becomes of a program in the language: a line number, where it is refused in that
-line; ``REFUSED``, where no line is to blame; ``CONSTANT``, where it is read and the
-screen finds that it tells nothing; ``RUNS``, where it gives finite, clamped numbers.
+line; ``CONSTANT``, where it is read and the screen finds that it tells nothing;
+``RUNS``, where it gives finite, clamped numbers.
 What becomes of it in the jail, where it is full Python: words (a regular expression)
 of its ``Failure``; ``TRAINS``, where it trains and changes no score; None, where it is
 not tried there.
@@ -17,7 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-REFUSED = 0
 RUNS = "runs"
 CONSTANT = "constant"
 TRAINS = "trains"

@@ -30,7 +30,16 @@ SMALL = PPOConfig(
     learning_rate=3e-3,
     ent_coef=0.02,
     normalize_reward=False,
+    conv=((3, 2, 1), (4, 2, 1)),
 )
+
+
+ENCODERS: dict[str, Any] = {"grid": "one_hot", "cnn": "cnn"}
+"""By the kind of observation; the others are vectors."""
+
+
+def toy(lanes: int, kind: str, **options: Any) -> Toy:
+    return Toy(lanes, grid=kind in ENCODERS, continuous=kind == "numbers", **options)
 
 
 class Plain(nn.Module):
@@ -40,6 +49,14 @@ class Plain(nn.Module):
         super().__init__()
         first, bias = weights["first.weight"], weights["first.bias"]
         half = first.shape[1] // 2
+        self.convs = nn.ModuleList()
+        convs = arch.conv if arch.encoder == "cnn" else ()
+        for i, (channels, kernel, stride) in enumerate(convs):
+            weight = weights[f"conv{i}.weight"].T.reshape(channels, -1, kernel, kernel)
+            conv = nn.Conv2d(weight.shape[1], channels, kernel, stride)
+            conv.weight.data = weight.clone()
+            conv.bias.data = weights[f"conv{i}.bias"][0].clone()
+            self.convs.append(conv)
         self.actor = self._tower(weights, "actor", first[:, :half], bias[:, :half])
         self.critic = self._tower(weights, "critic", first[:, half:], bias[:, half:])
         self.log_std = None
@@ -59,8 +76,17 @@ class Plain(nn.Module):
             layers += [layer, nn.Tanh()]
         return nn.Sequential(*layers[:-1])
 
+    def look(self, obs: torch.Tensor) -> torch.Tensor:
+        if not self.convs:
+            return readable(obs)
+        x = (obs.float() / torch.from_numpy(HIGH).float()).permute(0, 3, 1, 2)
+        for conv in self.convs:
+            x = torch.relu(conv(x))
+        return x.permute(0, 2, 3, 1).flatten(1)
+
     def judge(self, obs: Any, actions: Any) -> tuple[Any, Any, Any]:
-        policy, value = self.actor(obs), self.critic(obs)[:, 0]
+        seen = self.look(obs)
+        policy, value = self.actor(seen), self.critic(seen)[:, 0]
         if self.log_std is None:
             chance: Any = torch.distributions.Categorical(logits=policy)
             return chance.log_prob(actions), chance.entropy(), value
@@ -99,13 +125,13 @@ def plain_update(population: Population, row: int, net: Plain) -> None:
             last = 0.0
             for t in reversed(range(config.steps)):
                 lane = lanes.start + n
-                value = net.critic(readable(obs[t, n][None])).item()
+                value = net.critic(net.look(obs[t, n][None])).item()
                 if roll.terminated[t, lane]:
                     following = 0.0
                 elif roll.truncated[t, lane]:
-                    following = net.critic(readable(finals[t, n][None])).item()
+                    following = net.critic(net.look(finals[t, n][None])).item()
                 else:
-                    following = net.critic(readable(obs[t + 1, n][None])).item()
+                    following = net.critic(net.look(obs[t + 1, n][None])).item()
                 over = roll.terminated[t, lane] or roll.truncated[t, lane]
                 reward = float(roll.reward[t, lane])
                 delta = reward + config.discount * following - value
@@ -114,7 +140,7 @@ def plain_update(population: Population, row: int, net: Plain) -> None:
                 )
                 advantages[t, n], returns[t, n] = last, last + value
         actions = roll.actions[:, lanes].flatten(0, 1)
-        flat = readable(obs[:-1].flatten(0, 1))
+        flat = obs[:-1].flatten(0, 1)
         old, _, _ = net.judge(flat, actions)
     adam = torch.optim.Adam(net.parameters(), config.learning_rate, eps=1e-5)
     key = population.rows[row]
@@ -136,10 +162,10 @@ def plain_update(population: Population, row: int, net: Plain) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 3])
-@pytest.mark.parametrize("kind", ["grid", "choices", "numbers"])
+@pytest.mark.parametrize("kind", ["grid", "cnn", "choices", "numbers"])
 def test_an_update_is_that_of_plain_ppo_for_every_row(rows: int, kind: str) -> None:
-    env = Toy(rows * 4, grid=kind == "grid", continuous=kind == "numbers", horizon=3)
-    config = replace(SMALL, encoder="one_hot" if kind == "grid" else "vector")
+    env = toy(rows * 4, kind, horizon=3)
+    config = replace(SMALL, encoder=ENCODERS.get(kind, "vector"))
     population = Population(env, config, list(range(rows)))
     population.collect()
     roll = population.acting.rollout
@@ -216,11 +242,11 @@ def test_an_update_is_that_of_sb3_on_the_same_rollout(continuous: bool) -> None:
         torch.testing.assert_close(ours[name], value, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["grid", "numbers", "memory"])
+@pytest.mark.parametrize("kind", ["grid", "cnn", "numbers", "memory"])
 def test_a_row_learns_the_same_alone_and_among_others(kind: str) -> None:
     config = replace(
         SMALL,
-        encoder="one_hot" if kind == "grid" else "vector",
+        encoder=ENCODERS.get(kind, "vector"),
         normalize_reward=True,
         normalize_observation=kind == "numbers",
         shared=kind == "memory",
@@ -228,7 +254,7 @@ def test_a_row_learns_the_same_alone_and_among_others(kind: str) -> None:
     )
 
     def trained(seeds: list[int], factors: list[float]) -> Population:
-        env = Toy(4 * len(seeds), grid=kind == "grid", continuous=kind == "numbers")
+        env = toy(4 * len(seeds), kind)
         population = Population(env, config, seeds, rewards=Scaled(factors))
         population.learn(3 * config.block)
         return population
@@ -382,6 +408,35 @@ def test_what_does_not_fit_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(population.acting, "collect", full)
     with pytest.raises(MemoryError, match=r"fewer candidates .* fewer environments"):
         population.collect()
+
+
+# It traces through constants that are kept; they are the same each time.
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a .functools.lru_cache")
+@pytest.mark.parametrize("kind", ["grid", "cnn", "numbers"])
+def test_a_compiled_network_learns_as_one_that_is_not(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, compiled = torch.compile, []
+
+    def traced(net: Any) -> Any:
+        # The graphs that torch would compile, run without a compiler.
+        compiled.append(real(net, backend="aot_eager"))
+        return compiled[-1]
+
+    monkeypatch.setattr(torch, "compile", traced)
+
+    def weights(wanted: bool) -> dict[str, torch.Tensor]:
+        config = replace(
+            SMALL, encoder=ENCODERS.get(kind, "vector"), compile=wanted, epochs=1
+        )
+        population = Population(toy(8, kind), config, [0, 1])
+        population.learn(config.block)
+        return population.weights
+
+    plain, graphs = weights(False), weights(True)
+    assert len(compiled) == 1
+    for name, value in plain.items():
+        torch.testing.assert_close(graphs[name], value, atol=2e-5, rtol=1e-3)
 
 
 def test_bfloat16_learns_about_the_same() -> None:

@@ -48,7 +48,8 @@ def one_input(data: bytes) -> str | None:
         _hold(bool(failure.reason), "a refusal without a reason")
         _hold(len(failure.reason) < 2000, "a refusal that is a book")
         lines = text.count("\n") + text.count("\r") + text.count("\f") + 1
-        _hold(failure.line is None or 0 < failure.line <= lines, "a line out of text")
+        _hold(failure.line is not None, "a refusal without a line")
+        _hold(0 < (failure.line or 0) <= lines, "a line out of text")
         return None
     printed = to_source(tree)
     _hold(parse(printed, LAYOUT, action) == tree, "printed and read: another program")

@@ -22,7 +22,11 @@ def test_every_prompt_is_there() -> None:
 
 def test_fields_are_filled_in() -> None:
     text = render(
-        "repair", program="P()", line="3", reason="no such feature", features="- a"
+        "repair",
+        program="P()",
+        where="Line 3",
+        reason="no such feature",
+        features="- a",
     )
     assert "Line 3: no such feature" in text
     assert "```python\nP()\n```" in text
@@ -30,19 +34,19 @@ def test_fields_are_filled_in() -> None:
 
 
 def test_value_is_not_expanded_again() -> None:
-    text = render("repair", program="{{reason}}", line="1", reason="R", features="F")
+    text = render("repair", program="{{reason}}", where="Why", reason="R", features="F")
     assert "{{reason}}" in text
     assert text.count("R") == template("repair").count("R") + 1
 
 
 def test_missing_and_unknown_fields_are_named() -> None:
-    with pytest.raises(ValueError, match=r"missing features, line.*; unknown lines"):
+    with pytest.raises(ValueError, match=r"missing features, where.*; unknown lines"):
         render("repair", program="p", reason="r", lines="1")
 
 
 def test_value_that_is_no_text_is_refused() -> None:
-    with pytest.raises(TypeError, match="text for 'line', got int"):
-        render("repair", program="p", reason="r", line=1, features="f")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="text for 'where', got int"):
+        render("repair", program="p", reason="r", where=1, features="f")  # type: ignore[arg-type]
 
 
 def test_unknown_prompt_names_the_nearest_one() -> None:

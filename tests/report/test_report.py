@@ -136,12 +136,16 @@ def test_the_page_shows_every_section_in_order(finished_run: Path) -> None:
         "everybody",
     ]
     for expected in (
-        "best one without reflection r0-c06 0.78 [0.69, 0.87] 81 % [77 %, 86 %] 5",
+        "best one without reflection r0-c06 (N = 8 of 24 candidates) "
+        "0.78 [0.69, 0.87] 81 % [77 %, 86 %] 5",
         "Human-normalised score of the winner: 1.91 [1.5, 2.31]",
-        "r2-c01 , made in round 2 by cross (written by the language model). After the "
+        "r2-c01 , made in round 2 by cross (written by the language model). Counting "
+        "its ancestors, the model and the operators had a hand in it. After the "
         "finalists' extra seeds it is the best of them with probability 90 %.",
-        "the language model 10 9 0.897 r2-c01",
-        "the search's own operators 14 10 0.466 r0-c04",
+        # An operator crossed its parent r1-c02, of a model's and a sampled program.
+        "the language model alone 9 8",
+        "the search's own operators alone 13 9 0.466 r0-c04",
+        "both: one changed or crossed what the other made 2 2 0.897 r2-c01",
         "forbidden 2 import is not part of the language",
         "timed_out 1 took longer than 600 s",
         "1 back r1-c02",
@@ -346,7 +350,9 @@ def test_without_matplotlib_the_page_has_its_tables_and_says_how_to_get_charts(
     page = read(write_report(copy_of_run))
     assert "No charts: matplotlib is not installed" in page.text
     assert "pip install 'guerdon[report]'" in page.text
-    assert "best one without reflection r0-c06 0.78" in page.text
+    assert "best one without reflection r0-c06 (N = 8 of 24 candidates) 0.78" in (
+        page.text
+    )
 
 
 # Hostile content --------------------------------------------------------------------
@@ -482,20 +488,30 @@ def test_who_found_what_agrees_with_the_scores_of_all_candidates(
     finished_run: Path,
 ) -> None:
     data = RunData(finished_run)
-    for maker in [*data.origins, *data.operators]:
-        made = [
-            c
-            for c in data.candidates
-            if c.origin == maker.origin
-            and maker.name in (c.record.operator, ORIGIN[c.origin])
-        ]
+    assert [maker.origin for maker in data.origins] == ["model", "operators", "both"]
+    mixed = {"r1-c02", "r2-c01"}  # nobody else has parents
+    rows = [
+        (maker, [c for c in data.candidates if c.id in mixed])
+        if maker.origin == "both"
+        else (
+            maker,
+            [
+                c
+                for c in data.candidates
+                if c.origin == maker.origin and c.id not in mixed
+            ],
+        )
+        for maker in data.origins
+    ]
+    for maker in data.operators:
+        key = maker.origin, maker.name
+        made = [c for c in data.candidates if (c.origin, c.record.operator) == key]
+        rows.append((maker, made))
+    for maker, made in rows:
         scores = {c.id: c.fitness.value for c in made if c.fitness is not None}
         assert maker.candidates == len(made)
         assert maker.best == max(scores, key=lambda name: scores[name])
         assert maker.fitness == scores[maker.best]
-
-
-ORIGIN = {"model": "the language model", "operators": "the search's own operators"}
 
 
 def test_terms_seen_once_are_no_picture(tmp_path: Path) -> None:

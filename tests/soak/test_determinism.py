@@ -26,6 +26,9 @@ TIMES = {
 }
 """Columns that hold a time, of every table but ``meta``."""
 
+ROLLOUT = 4096
+"""Environment steps of one rollout on a grid task, 64 lanes of 64 steps."""
+
 CLOCKS = {"created", "wall_seconds", "cpu_seconds", "train_seconds", "seconds", "ts"}
 """Names of times inside JSON."""
 
@@ -152,6 +155,35 @@ def test_real_trainings_are_the_same_with_one_worker_and_with_two(
         assert all(t.result is not None for t in journal.trainings())
     assert tables(tmp_path / "1") == tables(tmp_path / "2")
     assert files(tmp_path / "1") == files(tmp_path / "2")
+
+
+def test_a_real_race_of_a_population_is_the_same_twice(tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    config = RunConfig(
+        task="guerdon/Empty-5x5-v0",
+        llm="sampler",
+        candidates=3,
+        rounds=1,
+        steps=2 * ROLLOUT,
+        seeds=1,
+        finalists=1,
+        final_seeds=0,
+        eval_episodes=2,
+        trainer="population",
+        race="halving",
+        rungs=2,
+    )
+    for name in ("a", "b"):
+        run_search(config, tmp_path / name, Resources(workers=2))
+    with Journal.open(tmp_path / "a", readonly=True) as journal:
+        trained = [t for t in journal.trainings() if t.purpose == "search"]
+    assert all(t.result is not None for t in trained)
+    # The race did put candidates down: some were trained half the way only.
+    assert {t.steps for t in trained} == {ROLLOUT, 2 * ROLLOUT}
+    assert tables(tmp_path / "a") == tables(tmp_path / "b")
+    recorded = files(tmp_path / "a")
+    assert {Path(name).suffix for name in recorded} >= {".npz", ".safetensors"}
+    assert recorded == files(tmp_path / "b")
 
 
 def test_another_seed_is_another_journal(tmp_path: Path) -> None:

@@ -94,7 +94,10 @@ class GridEngine:
                 f"autoreset: expected {', '.join(MODES)}, got {autoreset!r}"
             )
         if device != "cpu":
-            raise ValueError(f"device: GridEngine runs on 'cpu', got {device!r}")
+            raise ValueError(
+                f"device: GridEngine runs on 'cpu', got {device!r}; for a GPU: "
+                "guerdon.envs.grid.choose.make_engine(level, lanes, device='cuda')"
+            )
         self.kernels.require()
         width, height = self.level.width, self.level.height
         self.horizon = self.level.horizon

@@ -375,6 +375,11 @@ def _render_mode(mode: str | None) -> str | None:
 def _rendering(mode: str | None, given: dict[str, Any]) -> dict[str, Any]:
     known = ("tile_size", "highlight", "agent_pov", "screen_size")
     for name in given:
+        if name == "device":
+            raise TypeError(
+                f"device: Gymnasium's faces run on 'cpu', got {given[name]!r}; for a "
+                "GPU: guerdon.envs.grid.choose.make_engine(level, lanes, device='cuda')"
+            )
         if name not in known:
             raise TypeError(
                 f"{name}: no such keyword; known: {', '.join(known)}. MiniGrid's own "

@@ -32,14 +32,32 @@ from guerdon.types import MAX_NAME, ActionSpec, Layout
 MAX_VARIADIC = 6
 MAX_VECTOR = 64
 
+NEAREST = 3
+"""How many names are offered first where none is surely meant."""
+
+MOST_KNOWN = 30
+"""Most names of a message."""
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint such as ``; did you mean 'height'?``, or the list of known names."""
+    """A hint such as ``; did you mean 'height'?``, or what exists, the nearest first.
+
+    >>> nearest("hight", ["x", "height"]), nearest("has_key", ["carrying_key"])
+    ("; did you mean 'height'?", '; nearest: carrying_key')
+    """
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(known[:30])}" if known else ""
+    order = sorted(known, key=lambda other: -_likeness(name, other))[:MOST_KNOWN]
+    found = [("nearest", order[:NEAREST]), ("also known", order[NEAREST:])]
+    return "".join(f"; {word}: {', '.join(part)}" for word, part in found if part)
+
+
+def _likeness(name: str, other: str) -> float:
+    """Letters in common, and before those a word: ``has_key`` and ``carrying_key``."""
+    shared = bool(set(name.split("_")) & set(other.split("_")))
+    return shared + difflib.SequenceMatcher(None, other, name).ratio()
 
 
 def literal(value: float | bool) -> Expr:

@@ -18,7 +18,13 @@ from guerdon.reward_design.language.outline import (
     checked_name,
 )
 from guerdon.reward_design.language.parse import MAX_TERMS, check_arguments
-from guerdon.reward_design.language.table import BINARY, COMPARE, FUNCTIONS
+from guerdon.reward_design.language.table import (
+    BINARY,
+    COMPARE,
+    FUNCTIONS,
+    reducers,
+    shapers,
+)
 from guerdon.reward_design.language.tree import Expr, Rejected, Tree
 from guerdon.reward_design.language.work import predicted_work
 from guerdon.types import ActionSpec, Feature, Layout
@@ -108,8 +114,7 @@ def _feature_rules(layout: Layout, action: ActionSpec) -> list[str]:
     if action.kind == "continuous":
         inner.append('"action"')
     if inner:
-        names = [n for n, f in FUNCTIONS.items() if f.arguments == ("vector",)]
-        choices = " | ".join(_quoted(n) for n in names)
+        choices = " | ".join(_quoted(n) for n in reducers())
         rules.append("vector ::= " + " | ".join(inner))
         rules.append(
             f'reduced ::= ({choices}) "(" vector ")" | "sum(square(" vector "))"'
@@ -142,8 +147,9 @@ def _form_rules(layout: Layout, action: ActionSpec) -> list[str]:
     if values:
         rules.append("value ::= " + " | ".join(values))
     if levels:
+        shaped = " | ".join(_quoted(n) for n in shapers())
         rules.append(
-            'level ::= value | ("abs" | "square" | "tanh" | "sqrt" | "cos" | "sin") '
+            f"level ::= value | ({shaped}) "
             '"(" value ")" | "exp(-abs(" value ") / " positive ")" | '
             '"exp(-abs(" value " - " number ") / " positive ")"'
         )

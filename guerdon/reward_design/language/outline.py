@@ -33,32 +33,46 @@ def syntax(text: str) -> ast.Module:
             Python.
     """
     if len(text) > MAX_TEXT:
-        raise Rejected("slow", f"the text has more than {MAX_TEXT} characters")
-    # A byte order mark and Windows' line ends are how a file was saved, not a program.
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    lines = text.split("\n")
+        fits = len(_lines(text[:MAX_TEXT]))
+        raise Rejected("slow", f"the text has more than {MAX_TEXT} characters", fits)
+    lines = _lines(text)
     _check_letters(lines)
     _check_brackets(lines)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return ast.parse(text)
+            return ast.parse("\n".join(lines))
     except SyntaxError as error:
-        raise _not_python(error) from None
+        raise _not_python(error, len(lines)) from None
     except (ValueError, RecursionError, MemoryError):
+        # Python names no place; what nests so deep without brackets is a long line.
+        longest = max(range(len(lines)), key=lambda place: len(lines[place])) + 1
         raise Rejected(
-            "syntax", "the text cannot be read as Python: too long or nested too deep"
+            "syntax",
+            "the text cannot be read as Python: too long or nested too deep",
+            longest,
         ) from None
 
 
-def _not_python(error: SyntaxError) -> Rejected:
+def _lines(text: str) -> list[str]:
+    """The lines, however the file was saved; at least one.
+
+    A byte order mark and Windows' line ends are no part of a program.
+    """
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    return text.split("\n")
+
+
+def _not_python(error: SyntaxError, lines: int) -> Rejected:
     """Python's own reason; where that is about Python's inside, ours."""
+    # Where something is missing at the end, Python may name the line behind it.
+    line = min(max(error.lineno or 1, 1), lines)
     if "integer string conversion" in error.msg:
-        return Rejected("forbidden", TOO_LARGE, error.lineno)
+        return Rejected("forbidden", TOO_LARGE, line)
     reason = f"not Python: {error.msg}"
     if "non-printable character" in error.msg:
         reason += "; write a plain space, or nothing"
-    return Rejected("syntax", reason, error.lineno)
+    return Rejected("syntax", reason, line)
 
 
 def _check_letters(lines: list[str]) -> None:
@@ -115,7 +129,9 @@ def outline(module: ast.Module) -> tuple[ast.FunctionDef, dict[str, float]]:
             )
     if function is None:
         raise Rejected(
-            "schema", "expected a function: def reward(prev, action, now, params):"
+            "schema",
+            "expected a function: def reward(prev, action, now, params):",
+            (module.body[-1].end_lineno or 1) if module.body else 1,
         )
     _check_signature(function)
     return function, params or {}

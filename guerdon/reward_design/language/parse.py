@@ -53,7 +53,8 @@ def parse(text: str, layout: Layout, action: ActionSpec) -> Tree:
         ``MAX_WORK`` operations a transition, which is never exceeded.
 
     Raises:
-        Rejected: with class, line and reason, for a text that is no program.
+        Rejected: with class, line and reason, for a text that is no program; a text
+            that is too long is cut off at its line, one without reward() at its end.
         TypeError: for anything that is not a text, a layout and an action.
     """
     check_arguments("parse", text, layout, action)

@@ -3,7 +3,7 @@
 The prior favours forms that cannot be farmed. A change of a state feature pays back
 what it took, a first-time event pays once; a bonus for being somewhere pays for
 ever. On DoorKey-8x8 the best of 24 programs from differences reached 1.00 and .99,
-and their mean was twice that of naive terms. Weights are drawn over two decades.
+and their mean was twice that of naive terms. Weights are drawn from 0.02 to 1.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from guerdon.reward_design.language import build
+from guerdon.reward_design.language.table import reducers, shapers
 from guerdon.reward_design.language.tree import Expr, Tree, const
 from guerdon.types import ActionSpec, Feature, Layout
 
@@ -38,6 +39,9 @@ class _Context:
 
     def choose(self, items: list[Feature]) -> Feature:
         return items[int(self.rng.integers(len(items)))]
+
+    def function(self, names: list[str]) -> str:
+        return names[int(self.rng.integers(len(names)))]
 
     def direction(self, feature: Feature) -> float:
         """+1 where more is better; the declared direction is mostly followed."""
@@ -124,6 +128,15 @@ def _level(c: _Context) -> tuple[str, Expr] | None:
     return feature.name, _signed(c.direction(feature), c.leaf("now", feature))
 
 
+def _shaped(c: _Context) -> tuple[str, Expr] | None:
+    """A level put through a function of the table, such as ``sqrt(now.x)``."""
+    if not c.numbers:
+        return None
+    feature, function = c.choose(c.numbers), c.function(shapers())
+    value = build.call(function, [c.leaf("now", feature)])
+    return f"{function}_{feature.name}", _signed(c.direction(feature), value)
+
+
 def _near(c: _Context) -> tuple[str, Expr] | None:
     """Close to zero is good: ``exp(-|x| / scale)``."""
     if not c.numbers:
@@ -164,11 +177,21 @@ def _effort(c: _Context) -> tuple[str, Expr] | None:
     return name, build.negative(build.call("sum", [build.call("square", [inner])]))
 
 
+def _reduced(c: _Context) -> tuple[str, Expr] | None:
+    """A vector feature as one number, such as ``norm(now.v)``."""
+    if not c.vectors:
+        return None
+    feature, function = c.choose(c.vectors), c.function(reducers())
+    value = build.call(function, [c.leaf("now", feature)])
+    return f"{function}_{feature.name}", _signed(c.direction(feature), value)
+
+
 def _time(c: _Context) -> tuple[str, Expr] | None:
     return "time", const(-0.01)
 
 
 def _forms(action: ActionSpec) -> list[tuple[float, Form]]:
+    """Forms with their weights; those of the table take a part of their plain forms."""
     dense = 2.0 if action.kind == "continuous" else 0.5
     return [
         (4.0, _flag_change),
@@ -176,10 +199,12 @@ def _forms(action: ActionSpec) -> list[tuple[float, Form]]:
         (3.0, _number_change),
         (3.0, _gated_change),
         (1.5, _progress),
-        (dense, _level),
+        (dense * 0.75, _level),
+        (dense * 0.25, _shaped),
         (dense, _near),
         (0.5, _flag_level),
-        (dense / 2, _effort),
+        (dense * 0.375, _effort),
+        (dense * 0.125, _reduced),
         (0.3, _time),
     ]
 

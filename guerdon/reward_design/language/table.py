@@ -1,8 +1,9 @@
 """The one table of the reward language: every function and operator it has.
 
-The parser, the printer, the code generators, the grammar for constrained decoding,
-the JSON schema, the sampler and the half page that a language model reads are all
-made from this table. A name that is not here does not exist in the language.
+The parser, the printer, the code generators, the JSON schema and the half page that a
+language model reads are made from this table; the grammar for constrained decoding and
+the sampler take from it what a level or a vector is put through. A name that is not
+here does not exist in the language.
 
 Every function is total: finite numbers in, a finite number out.
 
@@ -41,6 +42,8 @@ class Function:
         meaning: one phrase for people and language models.
         variadic: the last argument may be repeated, up to six in all.
         register: remembers something within an episode.
+        level: whether the grammar and the sampler put a single value through it, where
+            it takes one; what explodes by itself they only use in forms that do not.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Function:
     meaning: str
     variadic: bool = False
     register: bool = False
+    level: bool = True
 
 
 _E: Argument = "elementwise"
@@ -57,14 +61,14 @@ FUNCTIONS: dict[str, Function] = {
     function.name: function
     for function in (
         Function("abs", (_E,), "elementwise", "absolute value"),
-        Function("exp", (_E,), "elementwise", "exponential"),
-        Function("log", (_E,), "elementwise", "natural logarithm"),
+        Function("exp", (_E,), "elementwise", "exponential", level=False),
+        Function("log", (_E,), "elementwise", "natural logarithm", level=False),
         Function("sqrt", (_E,), "elementwise", "square root"),
         Function("square", (_E,), "elementwise", "x * x"),
         Function("tanh", (_E,), "elementwise", "between -1 and 1"),
         Function("sin", (_E,), "elementwise", "sine of radians"),
         Function("cos", (_E,), "elementwise", "cosine of radians"),
-        Function("sign", (_E,), "elementwise", "-1, 0 or 1"),
+        Function("sign", (_E,), "elementwise", "-1, 0 or 1", level=False),
         Function("min", (_E, _E), "elementwise", "smallest", variadic=True),
         Function("max", (_E, _E), "elementwise", "largest", variadic=True),
         Function("clip", (_E, "number", "number"), "elementwise", "clip(x, low, high)"),
@@ -105,6 +109,21 @@ FUNCTIONS: dict[str, Function] = {
         ),
     )
 }
+
+
+def shapers() -> list[str]:
+    """Functions that a level is put through, by the grammar and by the sampler."""
+    return [
+        name
+        for name, f in FUNCTIONS.items()
+        if f.arguments == (_E,) and f.level and not f.register
+    ]
+
+
+def reducers() -> list[str]:
+    """Functions that make a number of one vector."""
+    return [name for name, f in FUNCTIONS.items() if f.arguments == ("vector",)]
+
 
 ALIASES = {
     "fabs": "abs",

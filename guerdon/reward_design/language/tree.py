@@ -25,7 +25,8 @@ class Rejected(ValueError):
     Args:
         kind: class of the failure, as in ``Failure``.
         reason: one sentence for people and for a repair prompt.
-        line: line of the text, from 1; None when it is about the whole text.
+        line: line of the text, from 1; ``parse`` always names one, and None is for
+            trees and JSON, which have no lines.
     """
 
     def __init__(self, kind: FailureKind, reason: str, line: int | None = None) -> None:

@@ -13,6 +13,7 @@ Operator = Literal[
     "model_fresh",
     "model_mutate",
     "model_cross",
+    "model_simplify",
     "sample",
     "mutate",
     "cross",
@@ -20,7 +21,9 @@ Operator = Literal[
     "fit",
 ]
 
-MODEL_OPERATORS: tuple[Operator, ...] = ("model_fresh", "model_mutate", "model_cross")
+MODEL_OPERATORS: tuple[Operator, ...] = (
+    *("model_fresh", "model_mutate", "model_cross", "model_simplify"),
+)
 OWN_OPERATORS: tuple[Operator, ...] = (
     *("sample", "mutate", "cross", "simplify", "fit"),
 )
@@ -28,6 +31,7 @@ PARENTS: Mapping[Operator, int] = {
     "model_fresh": 0,
     "model_mutate": 1,
     "model_cross": 2,
+    "model_simplify": 1,
     "sample": 0,
     "mutate": 1,
     "cross": 2,

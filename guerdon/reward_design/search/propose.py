@@ -16,26 +16,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from guerdon.envs.task import Task
-from guerdon.llm.client import Chat, Message, ModelError
-from guerdon.llm.client import Request as ModelRequest
-from guerdon.llm.parse import quote
-from guerdon.llm.prompt import render
+from guerdon.llm.client import Chat, ModelError
 from guerdon.reward_design.language import Tree, to_source
 from guerdon.reward_design.language import edit as edits
-from guerdon.reward_design.language.describe import (
-    action_line,
-    feature_table,
-    half_page,
-)
 from guerdon.reward_design.language.edit import Edit, fingerprint
-from guerdon.reward_design.language.grammar import (
-    MAX_TERMS_OF_GRAMMAR,
-    gbnf,
-    json_schema,
-)
 from guerdon.reward_design.language.sample import sample
+from guerdon.reward_design.search.ask import (
+    MAX_TOKENS,
+    TEMPERATURE,
+    model_request,
+    repair_prompt,
+    terms_for,
+    user_prompt,
+)
 from guerdon.reward_design.search.bank import Bank
-from guerdon.reward_design.search.candidate import PARENTS, Operator, Proposal, Trained
+from guerdon.reward_design.search.candidate import PARENTS, Operator, Proposal
 from guerdon.reward_design.search.fit import fit_params
 from guerdon.reward_design.search.read import FullPython, plan_of, read_answer
 from guerdon.reward_design.search.screen import Screened, screen_many
@@ -46,25 +41,8 @@ FALLBACK: dict[Operator, Operator] = {
     "model_fresh": "sample",
     "model_mutate": "mutate",
     "model_cross": "cross",
+    "model_simplify": "simplify",
 }
-
-PERSONAS = (
-    "List the steps of the task in order and pay once for each step that is reached.",
-    "Reward getting closer to whatever has to be reached next, and only then.",
-    "Use as few terms as possible: the one or two changes that matter most.",
-    "Pay for changes of flags, and take the pay back when they are undone.",
-    "Think of how a lazy agent would collect your reward without solving the task, "
-    "and write a reward that it cannot collect.",
-    "Join one event that happens once with one small term for progress towards it.",
-)
-
-CHANGES = (
-    "make one weight much larger or much smaller.",
-    "add one term for a step of the task that the program does not reward yet.",
-    "replace the term that helps least by another one.",
-    "let one term count only while a flag holds.",
-    "turn a term that is paid on every step into a change from prev to now.",
-)
 
 DRAWS = 4
 """Programs that an operator draws for one slot; the most promising one is trained."""
@@ -114,8 +92,8 @@ class Proposer:
     chat: Chat | None = None
     discount: float = 0.99
     note: Note = lambda kind, data: None
-    max_tokens: int = 400
-    temperature: float = 0.9
+    max_tokens: int = MAX_TOKENS
+    temperature: float = TEMPERATURE
     full_python: bool = False
     out_of_budget: bool = field(init=False, default=False)
     _known: dict[str, Tree] = field(init=False, default_factory=dict)
@@ -302,11 +280,12 @@ class Proposer:
         if len(request.parents) < PARENTS[request.operator]:
             return None
         try:
-            draft = self._draft(self.chat, self._prompt(request, rng), request.seed)
+            prompt, terms = user_prompt(self.task, request, rng), terms_for(request)
+            draft = self._draft(self.chat, prompt, request.seed, terms)
             if draft.failure is not None:
                 self.note("repair", {"id": request.id, "failure": str(draft.failure)})
-                prompt = self._repair(draft.text, draft.failure, rng)
-                draft = self._draft(self.chat, prompt, request.seed + 1)
+                prompt = repair_prompt(self.task, draft.text, draft.failure, rng)
+                draft = self._draft(self.chat, prompt, request.seed + 1, terms)
         except ModelError as error:
             self.out_of_budget = self.out_of_budget or error.kind == "budget"
             self.note("model_failed", {"id": request.id, "kind": error.kind})
@@ -322,9 +301,19 @@ class Proposer:
             request, draft.tree, draft.text, draft.plan, draft.screened, draft.key
         )
 
-    def _draft(self, chat: Chat, prompt: str, seed: int) -> _Draft:
+    def _draft(
+        self, chat: Chat, prompt: str, seed: int, terms: int | None = None
+    ) -> _Draft:
         """Ask once, and read and screen the answer."""
-        asked = self._request(prompt, seed)
+        asked = model_request(
+            self.task,
+            prompt,
+            seed,
+            terms=terms,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            full_python=self.full_python,
+        )
         answer = chat.chat(asked)
         layout, action = self.task.layout, self.task.action
         result, text = read_answer(answer.text, layout, action, self.full_python)
@@ -337,66 +326,3 @@ class Proposer:
         if isinstance(screened, Failure):
             return draft._replace(failure=screened)
         return draft._replace(tree=result, screened=screened)
-
-    def _request(self, prompt: str, seed: int) -> ModelRequest:
-        layout, action = self.task.layout, self.task.action
-        # Under a grammar a small model always uses all the terms that it may.
-        terms = 1 + seed % MAX_TERMS_OF_GRAMMAR
-        language = half_page(action)
-        if self.full_python:
-            language += "\n\n" + render("full_python")
-        system = render("system", language=language)
-        return ModelRequest(
-            messages=(Message("system", system), Message("user", prompt)),
-            temperature=self.temperature,
-            max_tokens=self.max_tokens,
-            seed=seed % (2**31),
-            # Either would keep the model within the language.
-            grammar=None if self.full_python else gbnf(layout, action, terms=terms),
-            schema=None if self.full_python else json_schema(layout, action),
-        )
-
-    def _features(self, rng: np.random.Generator) -> str:
-        order = rng.permutation(len(self.task.layout))
-        return feature_table(self.task.layout, [int(i) for i in order])
-
-    def _prompt(self, request: Request, rng: np.random.Generator) -> str:
-        shared = {
-            "task": quote(self.task.intent),
-            "actions": action_line(self.task.action),
-            "features": self._features(rng),
-        }
-        if request.operator == "model_mutate":
-            (parent,) = request.parents
-            change = CHANGES[int(rng.integers(len(CHANGES)))]
-            return render("mutate", **shared, **_shown(parent), change=change)
-        if request.operator == "model_cross":
-            first, second = (_shown(p) for p in request.parents)
-            return render(
-                "cross",
-                **shared,
-                first=first["program"],
-                first_statistics=first["statistics"],
-                second=second["program"],
-                second_statistics=second["statistics"],
-            )
-        persona = PERSONAS[int(rng.integers(len(PERSONAS)))]
-        return render("fresh", **shared, persona=persona)
-
-    def _repair(self, text: str, failure: Failure, rng: np.random.Generator) -> str:
-        return render(
-            "repair",
-            program=quote(text, 3000),
-            line="?" if failure.line is None else str(failure.line),
-            reason=quote(failure.reason, 300),
-            features=self._features(rng),
-        )
-
-
-def _shown(parent: Trained) -> dict[str, str]:
-    """A parent as a prompt shows it: printed from its tree, with its numbers."""
-    tree, source = parent.proposal.tree, parent.proposal.source or ""
-    return {
-        "program": quote(source, 3000) if tree is None else to_source(tree),
-        "statistics": parent.score.statistics,
-    }

@@ -22,12 +22,11 @@ lets candidates come at any time).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from guerdon.checks import integer
 
@@ -93,8 +92,27 @@ def paired(ours: np.ndarray, theirs: np.ndarray, confidence: float) -> Paired:
     if spread == 0.0:
         return Paired(mean, mean, mean)
     error = spread / np.sqrt(len(difference))
+    from scipy import stats  # half a second, which `guerdon tasks` need not wait
+
     reach = float(stats.t.ppf((1 + confidence) / 2, len(difference) - 1)) * error
     return Paired(mean, mean - reach, mean + reach)
+
+
+def lower_bounds(
+    scores: Mapping[str, np.ndarray], confidence: float
+) -> dict[str, float]:
+    """Lower bounds of the paired improvement over the mean of all on a rung.
+
+    Args:
+        scores: ``(P,)`` of everybody who has reached the rung.
+        confidence: of the interval, above 0 and below 1.
+    """
+    if not scores:
+        return {}
+    reference = np.mean(list(scores.values()), axis=0)
+    return {
+        name: paired(own, reference, confidence).low for name, own in scores.items()
+    }
 
 
 class Race(ABC):
@@ -208,6 +226,15 @@ class Race(ABC):
             default=None,
         )
 
+    @property
+    @abstractmethod
+    def rules(self) -> dict[str, Any]:
+        """What a reader of its record has to know, as plain JSON."""
+
+    def by_chance(self, leg: Leg) -> bool:
+        """Whether a leg was given by chance and not by a score."""
+        return False
+
     def _of(self, *states: State) -> list[Runner]:
         return [r for r in self.runners.values() if r.state in states]
 
@@ -221,6 +248,11 @@ class Race(ABC):
 
 class Full(Race):
     """No racing: every candidate is trained to the end, in the order of coming."""
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """Nothing but the end."""
+        return {"rungs": [self.budget]}
 
     def _next(self) -> Leg | None:
         waiting = self._of("waiting")
@@ -281,7 +313,17 @@ class Halving(Race):
         """Environment steps of the rungs, lowest first."""
         self._chance = chance
         self._rng = np.random.default_rng([seed, 3])
-        self._lucky: set[int] = set()
+        self._lucky: dict[int, str] = {}
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """The rungs, and who goes on from them."""
+        rungs = [int(rung) for rung in self.rungs]
+        return {"rungs": rungs, "eta": self.eta, "confidence": self.confidence}
+
+    def by_chance(self, leg: Leg) -> bool:
+        """Whether a leg was given by chance and not by a score."""
+        return self._lucky.get(leg.start) == leg.name
 
     def lower_bounds(self, rung: int) -> dict[str, float]:
         """Lower bound of the paired improvement of all that have reached a rung.
@@ -289,14 +331,8 @@ class Halving(Race):
         Args:
             rung: steps of the rung.
         """
-        reached = self._reached(rung)
-        if not reached:
-            return {}
-        reference = np.mean([r.scores[rung] for r in reached], axis=0)
-        return {
-            r.name: paired(r.scores[rung], reference, self.confidence).low
-            for r in reached
-        }
+        reached = {r.name: r.scores[rung] for r in self._reached(rung)}
+        return lower_bounds(reached, self.confidence)
 
     def _reached(self, rung: int) -> list[Runner]:
         return [r for r in self.runners.values() if rung in r.scores]
@@ -346,8 +382,8 @@ class Halving(Race):
         return [r for r in self._of("paused") if r.steps == rung and r is not earned]
 
     def _by_chance(self, rung: int, left: list[Runner]) -> Runner:
-        self._lucky.add(rung)
         runner = left[int(self._rng.integers(len(left)))]
+        self._lucky[rung] = runner.name
         runner.chance = True
         return runner
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,11 @@ class Pulls(Race):
         super().__init__(budget)
         self.leg = integer("leg", leg, 1, budget)
         self.total = integer("total", total, 1)
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """Steps of a pull and of all pulls."""
+        return {"leg": self.leg, "total": self.total}
 
     def _next(self) -> Leg | None:
         under_way = self._of("training")

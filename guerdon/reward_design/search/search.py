@@ -14,7 +14,7 @@ resumed run continue where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -98,12 +98,14 @@ class Search:
     Args:
         config: how much is searched.
         model: whether a language model may be asked.
+        known: operators that a resumed search chose from, None for all. A version that
+            has more of them goes on with these, or it would choose otherwise.
     """
 
     config: SearchConfig
     model: bool = True
+    known: Collection[str] | None = None
     archive: Archive = field(default_factory=Archive)
-    failures: list[Proposal] = field(default_factory=list)
     round: int = 0
     bandit: Bandit[Operator] = field(init=False)
     _asked: dict[str, Operator] | None = field(init=False, default=None)
@@ -111,7 +113,8 @@ class Search:
 
     def __post_init__(self) -> None:
         arms = (*MODEL_OPERATORS, *OWN_OPERATORS) if self.model else OWN_OPERATORS
-        self.bandit = Bandit(arms)
+        known = [a for a in arms if self.known is None or a in self.known]
+        self.bandit = Bandit(known or arms)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -183,7 +186,6 @@ class Search:
                 self.bandit.update(asked[proposal.id], 0.0)
             outcome = outcomes[proposal.id]
             if isinstance(outcome, Failure):
-                self.failures.append(proposal)
                 self.bandit.update(proposal.operator, 0.0)
             else:
                 payoff = self.archive.add(Trained(proposal, outcome))

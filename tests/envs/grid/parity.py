@@ -1,11 +1,19 @@
 """The engine beside MiniGrid: the same actions, and everything compared.
 
-``python tests/envs/grid/parity.py 1000000`` plays a million steps over all levels.
+``python tests/envs/grid/parity.py 1000000`` plays a million steps over all levels and
+keeps what it compared in ``benchmarks/results/grid_parity.json``; fewer steps are a
+trial and are kept elsewhere.
+
+Where an episode is followed by the next one in the same step, the engine's state is
+that of the next one, so direction and mission of the last step cannot be read there. So
+half of all steps are played without autoreset, where they can.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -15,7 +23,7 @@ from our_numbers import OurNumbers, give
 from solver import Solver
 
 from guerdon.envs.arrays import Arrays
-from guerdon.envs.grid.engine import GridEngine
+from guerdon.envs.grid.engine import Autoreset, GridEngine
 from guerdon.envs.grid.export import load_minigrid
 from guerdon.envs.grid.levels import LEVELS
 from guerdon.envs.grid.levels.base import OBSTACLES
@@ -23,6 +31,10 @@ from guerdon.envs.minigrid_features import READERS, read_blocks
 from guerdon.envs.minigrid_view import use_fast_view
 
 LANES = 4
+MODES: tuple[Autoreset, ...] = ("same_step", "disabled")
+WHOLE = 1_000_000
+"""Steps of what is kept as a result."""
+ROOT = Path(__file__).parents[3]
 CHANCES = (0.14, 0.14, 0.3, 0.14, 0.1, 0.16, 0.02)
 """Of random actions: enough of each to meet every rule."""
 assert minigrid  # registers its environments
@@ -31,8 +43,15 @@ assert minigrid  # registers its environments
 class Parity:
     """Four lanes of the engine and four environments of MiniGrid."""
 
-    def __init__(self, name: str, seed: int, fast: bool = False) -> None:
-        self.engine = GridEngine(name, LANES)
+    def __init__(
+        self,
+        name: str,
+        seed: int,
+        fast: bool = False,
+        autoreset: Autoreset = "same_step",
+    ) -> None:
+        self.engine = GridEngine(name, LANES, autoreset=autoreset)
+        self.arrays = self.engine.new_arrays()
         self.level = self.engine.level
         self.rng = np.random.default_rng(seed)
         self.readers = tuple(READERS[block] for block in self.level.blocks)
@@ -73,7 +92,7 @@ class Parity:
                     actions[lane] = solver.act()
                 else:
                     solver.plan = []
-            arrays = self.engine.step(actions)
+            arrays = self.engine.step(actions, self.arrays)
             for lane, raw in enumerate(self.raws):
                 self.compare(lane, raw, raw.step(actions[lane]), arrays)
 
@@ -93,28 +112,46 @@ class Parity:
             arrays.features[lane],
         )
         self.compared += 1
+        alone = self.engine.autoreset == "disabled"
+        if alone or not over:
+            np.testing.assert_array_equal(arrays.obs[lane], obs["image"], where)
+            assert arrays.first[lane].tobytes() == row.tobytes(), where
+            assert self.engine.state.direction[lane] == obs["direction"], where
+            assert self.engine.mission(lane) == obs["mission"], where
         if over:
             assert arrays.fitness[lane] == np.float32(reward), where
             assert bool(arrays.success[lane]) == (reward > 0), where
             self.ends, self.wins = self.ends + 1, self.wins + (reward > 0)
+            if alone:
+                self.engine.next_episode(np.arange(LANES) == lane)
             raw.reset(seed=int(self.rng.integers(2**31)))
             self.load(lane)
-        else:
-            assert arrays.first[lane].tobytes() == row.tobytes(), where
-            assert self.engine.state.direction[lane] == obs["direction"], where
-            assert self.engine.mission(lane) == obs["mission"], where
 
 
 def main(total: int) -> None:
-    """Play ``total`` steps over all levels and say what was compared."""
-    compared = ends = wins = 0
+    """Play ``total`` steps over all levels, and keep what was compared."""
+    sys.path.append(str(ROOT))
+    harness = importlib.import_module("benchmarks.harness")
+    rows: dict[str, dict[str, int]] = {}
+    steps = -(-total // len(LEVELS) // LANES // len(MODES))
     for number, name in enumerate(LEVELS):
-        parity = Parity(name, 1000 * number, fast=True)
-        parity.play(-(-total // len(LEVELS) // LANES))
-        compared += parity.compared
-        ends, wins = ends + parity.ends, wins + parity.wins
-        print(f"{name}: {parity.compared} steps, {parity.ends} ends, {parity.wins} won")
-    print(f"{compared} steps equal, {ends} ends, {wins} won, {len(LEVELS)} levels")
+        row = dict.fromkeys(("steps", "ends", "won"), 0)
+        for place, mode in enumerate(MODES):
+            seed = 1000 * (len(MODES) * number + place)
+            parity = Parity(name, seed, fast=True, autoreset=mode)
+            parity.play(steps)
+            row["steps"] += parity.compared
+            row["ends"] += parity.ends
+            row["won"] += int(parity.wins)
+        rows[name] = row
+        print(f"{name}: {row}", flush=True)
+    sums = {key: sum(row[key] for row in rows.values()) for key in row}
+    harness.keep(
+        "grid_parity",
+        f"python tests/envs/grid/parity.py {total}",
+        {"all levels, every step equal": sums | {"levels": len(LEVELS)}, **rows},
+        harness.RESULTS if total >= WHOLE else ROOT / harness.QUICK,
+    )
 
 
 if __name__ == "__main__":

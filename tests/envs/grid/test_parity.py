@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from parity import LANES, Parity
+from parity import LANES, MODES, Parity
 
-from guerdon.envs.grid.engine import GridEngine
+from guerdon.envs.grid.engine import Autoreset, GridEngine
 from guerdon.envs.grid.export import load_minigrid
 from guerdon.envs.grid.levels import LEVELS
 from guerdon.envs.minigrid import LEVELS as TASKS
 
-STEPS = -(-20_000 // len(LEVELS) // LANES)
+STEPS = -(-20_000 // len(LEVELS) // LANES // len(MODES))
 
 
+@pytest.mark.parametrize("autoreset", MODES)
 @pytest.mark.parametrize("name", LEVELS)
-def test_a_level_plays_as_in_minigrid_byte_for_byte(name: str) -> None:
-    parity = Parity(name, seed=11)
+def test_a_level_plays_as_in_minigrid_byte_for_byte(
+    name: str, autoreset: Autoreset
+) -> None:
+    parity = Parity(name, seed=11, autoreset=autoreset)
     parity.play(STEPS)
     assert parity.compared == STEPS * LANES
 
 
-def test_the_scripted_player_wins_so_that_ends_are_compared() -> None:
-    parity = Parity("DoorKey-6x6", seed=5, fast=True)
+@pytest.mark.parametrize("autoreset", MODES)
+def test_the_scripted_player_wins_so_that_ends_are_compared(
+    autoreset: Autoreset,
+) -> None:
+    parity = Parity("DoorKey-6x6", seed=5, fast=True, autoreset=autoreset)
     parity.play(150)
     assert parity.wins >= 5
 

@@ -211,9 +211,33 @@ def test_an_environment_of_a_task_is_pickled_with_its_task() -> None:
     assert env.reset(seed=1)[1]["features"].shape == (DOORKEY.layout.width,)
 
 
-def test_farama_s_variant_of_a_task_conforms_too() -> None:
-    for name in ("LavaGapS5", "MemoryS7", "RedBlueDoors-6x6", "Dynamic-Obstacles-5x5"):
-        check_task(replace(load_task(f"guerdon/{name}-v0"), id=name, engine=None))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Empty-8x8",
+        "DoorKey-5x5",
+        "DoorKey-6x6",
+        "DoorKey-8x8",
+        "FourRooms",
+        "UnlockPickup",
+        "KeyCorridorS3R1",
+        "KeyCorridorS3R2",
+        "KeyCorridorS3R3",
+        "MultiRoom-N2-S4",
+        "MultiRoom-N4-S5",
+        "LavaCrossingS9N1",
+        "LavaGapS5",
+        "MemoryS7",
+        "RedBlueDoors-6x6",
+        "Dynamic-Obstacles-5x5",
+    ],
+)
+def test_farama_s_variant_of_a_task_conforms_too(name: str) -> None:
+    task = replace(load_task(f"guerdon/{name}-v0"), id=name, engine=None)
+    env = task.make()
+    assert "minigrid" in type(env.unwrapped).__module__
+    env.close()
+    check_task(task)
 
 
 def test_levels_and_tasks_are_in_one_order() -> None:

@@ -13,6 +13,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from our_numbers import OurNumbers, reset_on
 
+from guerdon.envs.grid.levels import LEVELS
 from guerdon.envs.grid.vector import GridEnv, GridVectorEnv
 from guerdon.envs.table import load_task
 
@@ -158,6 +159,39 @@ def test_an_episode_of_the_single_environment_equals_minigrids_to_the_last_bit()
         env.step(0)
 
 
+FAMILIES = (
+    *("Empty-5x5", "FourRooms", "DoorKey-5x5", "Unlock", "UnlockPickup"),
+    *("BlockedUnlockPickup", "KeyCorridorS3R1", "MultiRoom-N2-S4", "LockedRoom"),
+    *("LavaCrossingS9N1", "SimpleCrossingS9N1", "LavaGapS5", "DistShift1"),
+    *("Dynamic-Obstacles-5x5", "MemoryS7", "GoToDoor-5x5", "GoToObject-6x6-N2"),
+    *("Fetch-5x5-N2", "PutNear-6x6-N2", "RedBlueDoors-6x6", "ObstructedMaze-1Dlhb"),
+)
+"""A level of each."""
+
+
+@pytest.mark.parametrize("level", FAMILIES)
+def test_pixels_of_every_family_equal_minigrids(level: str) -> None:
+    found = LEVELS[level]
+    env = GridEnv(level, render_mode="rgb_array", tile_size=8)
+    env.reset(seed=5)
+    raw = gym.make(
+        found.base,
+        disable_env_checker=True,
+        render_mode="rgb_array",
+        tile_size=8,
+        **dict(found.keywords),
+    ).unwrapped
+    reset_on(raw, OurNumbers(5))
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        np.testing.assert_array_equal(env.render(), raw.render())
+        action = int(rng.choice([0, 1, 2, 3, 4, 5]))
+        _, _, terminated, truncated, _ = env.step(action)
+        raw.step(action)
+        if terminated or truncated:
+            break
+
+
 @pytest.mark.parametrize(
     "rendering",
     [{}, {"tile_size": 8}, {"tile_size": 8, "highlight": False},
@@ -239,6 +273,8 @@ def test_an_action_that_is_none_is_refused(
 def test_keywords_that_mean_nothing_are_refused() -> None:
     with pytest.raises(TypeError, match="tile_sise: no such keyword; known: tile_size"):
         GridEnv("Empty-5x5", tile_sise=8)
+    with pytest.raises(TypeError, match=r"device: .*make_engine\(.* device='cuda'"):
+        gym.make_vec("guerdon/Empty-5x5-v0", num_envs=2, device="cuda")
     with pytest.raises(ValueError, match="render_mode: expected None, 'rgb_array'"):
         GridEnv("Empty-5x5", render_mode="ansi")
     with pytest.raises(ValueError, match="render_mode: expected None or 'rgb_array'"):

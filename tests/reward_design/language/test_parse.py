@@ -122,7 +122,8 @@ def test_a_continuous_action_is_a_vector() -> None:
     ("text", "kind", "line", "words"),
     [
         ("def reward(", "syntax", 1, "not Python"),
-        ("", "schema", None, "expected a function"),
+        ("", "schema", 1, "expected a function"),
+        ("# a plan\n\nPARAMS = {\n'w': 1}\n# no more", "schema", 4, "a function"),
         ("x = 1", "forbidden", 1, "only PARAMS"),
         ("import os\n" + one("1.0"), "forbidden", 1, "nothing is imported"),
         ("def reward(o):\n    return 1\n", "schema", 1, "got def reward"),
@@ -131,6 +132,13 @@ def test_a_continuous_action_is_a_vector() -> None:
         (HEAD + "    while True: pass\n    return 1\n", "forbidden", 2, "'while' loop"),
         (one("now.heigth"), "schema", 2, "no feature 'heigth'"),
         (one("now.distanc"), "schema", 2, "did you mean 'distance'"),
+        (one("now.angular_velocity"), "schema", 2, "did you mean 'velocity'"),
+        (
+            one("now.v"),
+            "schema",
+            2,
+            "no feature 'v'; nearest: velocity, distance, carrying; also known: x, ",
+        ),
         (one("distance"), "schema", 2, "write now.distance"),
         (one("params.w"), "schema", 2, "no 'w' in PARAMS"),
         (one("unknown_function(now.x)"), "forbidden", 2, "no function"),
@@ -151,7 +159,11 @@ def test_a_continuous_action_is_a_vector() -> None:
         (HEAD + "    return {}\n", "schema", 2, "1 to 24 terms"),
         (HEAD + "    now = 1\n    return now\n", "forbidden", 2, "cannot be assigned"),
         (one("(" * 60 + "1" + ")" * 60), "slow", 2, "nested deeper"),
-        ("#" * 20_000, "slow", None, "characters"),
+        ("#" * 20_000, "slow", 1, "characters"),
+        ("#\r\n" * 20_000, "slow", 5462, "characters"),
+        (HEAD + "    x = (\n", "syntax", 2, "not Python"),
+        (HEAD + "    if now.open:", "syntax", 2, "not Python"),
+        (HEAD + "    return " + "not " * 3000 + "now.open", "syntax", 2, "too deep"),
         ("PARAMS = {'w': 1e400}\n" + one("now.x"), "forbidden", 1, "1e9"),
         ("PARAMS = {'w': now}\n" + one("now.x"), "schema", 1, "plain numbers"),
         (one("lambda: 1"), "forbidden", 2, "a lambda"),
@@ -159,13 +171,12 @@ def test_a_continuous_action_is_a_vector() -> None:
     ],
 )
 def test_what_is_no_program_is_refused_with_line_and_reason(
-    text: str, kind: str, line: int | None, words: str
+    text: str, kind: str, line: int, words: str
 ) -> None:
     failure = refusal(text)
     assert failure.kind == kind
     assert words in failure.reason
-    if line is not None:
-        assert failure.line == line
+    assert failure.line == line
 
 
 def test_a_name_without_a_value_in_one_branch_is_refused_where_it_is_used() -> None:

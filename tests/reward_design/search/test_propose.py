@@ -5,14 +5,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from guerdon.llm.budget import prompt_size
 from guerdon.llm.client import Answer, ModelError
 from guerdon.llm.client import Request as ModelRequest
 from guerdon.reward_design.language import parse
 from guerdon.reward_design.language.edit import fingerprint
-from guerdon.reward_design.language.grammar import to_json
+from guerdon.reward_design.language.grammar import gbnf, to_json
 from guerdon.reward_design.search import Bank, Proposal, Proposer, Request, Trained
-from guerdon.reward_design.search.candidate import Operator
-from guerdon.reward_design.search.propose import CHANGES, PERSONAS
+from guerdon.reward_design.search.ask import CHANGES, PERSONAS, usual_request
+from guerdon.reward_design.search.candidate import MODEL_OPERATORS, PARENTS, Operator
 from guerdon.types import Failure
 from tests.reward_design.search.small import (
     ACTION,
@@ -143,7 +144,9 @@ def test_a_program_that_is_broken_twice_is_a_failure_with_its_line() -> None:
 def test_a_program_that_the_screen_refuses_is_repaired_too() -> None:
     proposal, chat, _ = propose(CONSTANT, GOOD)
     assert proposal.failure is None
-    assert "no term depends on a feature" in chat.prompts[1]
+    # It is refused as a whole, so no line is named.
+    assert "Why: no term depends on a feature" in chat.prompts[1]
+    assert "Line" not in chat.prompts[1]
 
 
 def test_a_program_that_the_screen_refuses_twice_is_that_failure() -> None:
@@ -279,6 +282,42 @@ def test_a_prompt_to_mutate_shows_the_parent_and_one_change() -> None:
     assert sum(change in prompt for change in CHANGES) == 1
 
 
+def test_a_prompt_to_simplify_shows_the_parent_and_asks_for_less() -> None:
+    asked = request("model_simplify", parent(), seed=3)
+    proposal, chat, _ = propose(GOOD, asked=asked)
+    (prompt,) = chat.prompts
+    assert f"Task: {TASK.intent}" in prompt
+    assert {feature.name for feature in LAYOUT} == set(table(prompt))
+    assert '"gain"' in prompt
+    assert "- statistics of r1-c02" in prompt
+    assert "shorter" in prompt
+    assert (proposal.operator, proposal.parents) == ("model_simplify", ("r1-c02",))
+    assert proposal.tree == parse(GOOD, LAYOUT, ACTION)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 1), (2, 1), (4, 3), (7, 4)])
+def test_a_shorter_program_is_shorter_under_the_grammar_too(
+    before: int, after: int
+) -> None:
+    tree = program(*(f"{i + 1} * now.x" for i in range(before)))
+    asked = request("model_simplify", parent(tree=tree))
+    chat = propose(UNKNOWN, GOOD, asked=asked)[1]
+    assert len(chat.asked) == 2  # the repair is held to the same
+    for call in chat.asked:
+        assert call.grammar == gbnf(LAYOUT, ACTION, terms=after)
+
+
+def test_a_model_that_cannot_simplify_leaves_that_to_the_operator() -> None:
+    before = program("now.x - prev.x", "now.open", "now.carrying")
+    made = trained("p1", 1.0, before)
+    asked = request("model_simplify", made)
+    proposal, _, notes = propose(failed("timeout"), asked=asked)
+    assert notes.kinds == ["model_failed"]
+    assert (proposal.operator, proposal.parents) == ("simplify", ("p1",))
+    assert proposal.tree is not None
+    assert len(proposal.tree.terms) == len(before.terms) - 1
+
+
 def test_a_prompt_to_cross_shows_both_parents() -> None:
     other = parent("r1-c05", program("now.open"))
     prompt = prompt_of(3, "model_cross", parent(), other)
@@ -287,7 +326,7 @@ def test_a_prompt_to_cross_shows_both_parents() -> None:
 
 
 def test_words_of_a_parent_that_are_no_program_never_reach_a_prompt() -> None:
-    for operator in ("model_mutate", "model_cross"):
+    for operator in ("model_mutate", "model_cross", "model_simplify"):
         parents = (parent(), parent("r1-c05"))[: 1 + (operator == "model_cross")]
         _, chat, _ = propose(GOOD, asked=request(operator, *parents))
         for message in chat.asked[0].messages:
@@ -301,6 +340,19 @@ def test_a_broken_answer_cannot_end_its_own_quotation() -> None:
     assert prompt.count("```") == 2
     assert not set(prompt) & {"\x1b", "\u202e"}
     assert "<|" not in prompt
+
+
+def test_the_request_that_is_measured_is_as_long_as_those_that_are_made() -> None:
+    sizes = {}
+    for operator in MODEL_OPERATORS:
+        parents = (parent(), parent("r1-c05"))[: PARENTS[operator]]
+        _, chat, _ = propose(GOOD, asked=request(operator, *parents))
+        sizes[operator] = prompt_size(chat.asked[0])
+    measured = prompt_size(usual_request(TASK))
+    assert max(sizes, key=lambda name: sizes[name]) == "model_cross"
+    # These parents have one term each, and a line of statistics.
+    assert sizes["model_cross"] <= measured <= 2 * sizes["model_cross"]
+    assert prompt_size(usual_request(TASK, full_python=True)) > measured
 
 
 def test_the_request_carries_the_language_and_both_grammars() -> None:

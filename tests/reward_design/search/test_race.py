@@ -105,7 +105,11 @@ def test_one_of_each_closed_rung_goes_on_by_chance() -> None:
     assert set("abcd") < second
     counts = [sum(leg.stop == rung for leg in legs) for rung in (100, 200, 400, 800)]
     assert counts == [8, 5, 3, 2]
-    assert any(r.chance for r in race.runners.values())
+    lucky = [leg for leg in legs if race.by_chance(leg)]
+    assert {leg.name for leg in lucky} == {
+        r.name for r in race.runners.values() if r.chance
+    }
+    assert {leg.start for leg in lucky} == {100, 200, 400}
     assert race.spent > 2000
     best = race.best()
     assert best is not None
