@@ -111,7 +111,7 @@ test-ray: install-dev ## install the extra ray and run its tests (minutes)
 	$(BIN)/python -m pytest -q tests/agents/test_ray_pool.py \
 		tests/agents/test_ray_node.py tests/test_run_ray.py
 
-soak: install-dev ## 200 struck runs and searches with failing models (20 minutes)
+soak: install-dev ## 200 struck runs and searches with failing models (half an hour)
 	$(BIN)/python -m benchmarks.soak
 
 test-gymnasium-1.4: ## the tests with Gymnasium 1.4 instead of 1.2

@@ -342,7 +342,8 @@ def _check_tables(connection: sqlite3.Connection, path: Path) -> None:
     A view in the place of a table may never end, and reading it runs somebody's SQL.
     """
     try:
-        found = _tables(connection)
+        with disk_errors(path):
+            found = _tables(connection)
     except sqlite3.DatabaseError as error:
         raise _refused(path, f"the file is damaged: {error}") from error
     with closing(sqlite3.connect(":memory:")) as ours:

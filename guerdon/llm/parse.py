@@ -103,7 +103,10 @@ def _trim(code: str) -> str:
     lines = [line.rstrip().expandtabs(4) for line in code.split("\n")]
     margin = min((len(x) - len(x.lstrip()) for x in lines if x), default=0)
     lines = [line[margin:] for line in lines]
-    body = next((i for i, x in enumerate(lines) if x.startswith("def ")), len(lines))
+    functions = [i for i, x in enumerate(lines) if x.startswith("def ")]
+    # Full Python may have helpers before its reward.
+    rewards = (i for i in functions if _REWARD.match(lines[i]))
+    body = next(rewards, functions[0] if functions else len(lines))
     kept = lines[: body + 1]
     for line in lines[body + 1 :]:
         if line and line[0] not in " #)]}" and not line.startswith("PARAMS"):

@@ -1,7 +1,8 @@
 """Category H: programs against the jail, which full Python lets them try.
 
 One that gets what it wants names its term ``WON`` and trains on; one that the system
-refuses raises, is killed, or trains as if nothing had been.
+refuses raises, is killed, or trains as if nothing had been. None has a function before
+its ``reward``: what comes behind the first one is cut from an answer, as prose.
 """
 
 from __future__ import annotations
@@ -68,10 +69,8 @@ torch.nn.Module.state_dict = lambda *a, **k: {{
 
 _TAMPER = f"""from guerdon.agents import evaluate, sb3
 from guerdon.envs.task import TaskEnv
-def cheat(self, info, terminated, truncated):
-    self._over = True
-    info["fitness"], info["success"] = 1e9, True
-TaskEnv._finish = cheat
+TaskEnv._finish = lambda self, info, *ends: (
+    setattr(self, "_over", True), info.update(fitness=1e9, success=True))
 evaluate.evaluate = sb3.evaluate = sb3.judge = None
 {HEAD}{TAIL}"""
 
@@ -108,21 +107,17 @@ except OSError:
 _CLAIMED_NAMES = f"""import json
 from guerdon.agents import jailed
 old = jailed.write_claims
-def write(found):
-    values = json.loads(old(found))
-    values["curve"]["terms"] = {{"<script>": values["curve"]["fitness"]}}
-    return json.dumps(values).encode()
-jailed.write_claims = write
+jailed.write_claims = lambda found: json.dumps(
+    (values := json.loads(old(found))) | {{"curve": values["curve"] | {{
+        "terms": {{"<script>": values["curve"]["fitness"]}}}}}}).encode()
 {HEAD}{TAIL}"""
 
 _CLAIMED_CURVE = f"""import json
 from guerdon.agents import jailed
 old = jailed.write_claims
-def write(found):
-    values = json.loads(old(found))
-    values["curve"]["fitness"], values["proxy"] = [9e9] * 20, 9e9
-    return json.dumps(values).encode()
-jailed.write_claims = write
+jailed.write_claims = lambda found: json.dumps(
+    (values := json.loads(old(found))) | {{"proxy": 9e9, "curve": values["curve"] | {{
+        "fitness": [9e9] * 20}}}}).encode()
 {HEAD}{TAIL}"""
 
 _RELAY = "import os\nos.write(2, b'\\x1b]0;owned\\x07' * 99)\nos._exit(3)\n"

@@ -7,16 +7,20 @@ import json
 import re
 import sys
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
+from guerdon.agents.training import EVALUATION_SEED
 from guerdon.envs import load_task
-from guerdon.journal import CandidateRecord, Journal
+from guerdon.journal import CandidateRecord, Journal, TrainingRecord
 from guerdon.reward_design.search.read import read_answer
 from guerdon.reward_design.search.search import SearchConfig
 from guerdon.run import Resources, RunConfig, run_search
+from guerdon.run.config import HOLDOUT_EVALUATION_SEED
 from guerdon.types import Failure, FailureKind
 from tests.adversarial.hostile import CANARY, CONSTANT, TRAINS, Hostile
 from tests.adversarial.jail_programs import KEY, WON
@@ -30,26 +34,34 @@ UNSEEN = {"F form feed"}
 """Programs of the language that nobody finds in an answer."""
 
 
-@pytest.fixture(autouse=True)
-def _alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Any:
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
     """A key to look for, an empty working folder, a search that is all the model's."""
-    monkeypatch.setenv("GUERDON_API_KEY", KEY)
-    work = tmp_path / "work"
+    work = folder / "work"
     work.mkdir()
-    monkeypatch.chdir(work)
-    monkeypatch.setattr(
-        "guerdon.run.config.SearchConfig",
-        functools.partial(SearchConfig, model_share=1.0),
-    )
-    monkeypatch.setattr("guerdon.run.search.write_report", _quick_report)
-    yield
-    assert list(work.iterdir()) == []
-    assert not list(tmp_path.rglob(CANARY))
-    for path in tmp_path.rglob("*"):
-        if path.is_file():
-            assert KEY.encode() not in path.read_bytes(), path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GUERDON_API_KEY", KEY)
+        patch.chdir(work)
+        patch.setattr(
+            "guerdon.run.config.SearchConfig",
+            functools.partial(SearchConfig, model_share=1.0),
+        )
+        patch.setattr("guerdon.run.search.write_report", _quick_report)
+        yield
+
+
+def traces(folder: Path) -> list[Path]:
+    """What those have left that had their way: files of theirs, and the key in ours."""
+    found = [*(folder / "work").iterdir(), *folder.rglob(CANARY)]
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return found + [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path) -> Iterator[None]:
+    with alone(tmp_path):
+        yield
+    assert traces(tmp_path) == []
 
 
 def _quick_report(folder: Path) -> None:
@@ -129,18 +141,42 @@ def account(run: Run, answers: list[str], summary: dict[str, Any]) -> None:
             assert failure.line is None or failure.line >= 1
 
 
+def search_for(
+    folder: Path, programs: Sequence[Hostile], form: Any
+) -> tuple[Run, list[str], dict[str, Any]]:
+    """A search whose model answers with these programs, its answers, and its summary.
+
+    Args:
+        folder: where the run goes.
+        programs: all are written twice.
+        form: makes an answer of one.
+    """
+    # A refused program is written once more in answer to the request to repair it;
+    # the second copy of one that is taken is a duplicate of it.
+    answers = [form(one.source) for one in programs for _ in range(2)]
+    slots = sum(1 if _refusing(one, form(one.source)) else 2 for one in programs)
+    asked = config(folder, answers, candidates=slots)
+    summary = run_search(asked, folder / "run", QUICK)
+    return Run(folder / "run"), answers, summary
+
+
+def misjudged(run: Run) -> list[str]:
+    """Candidates whose journaled fitness is not the score of their program."""
+    scores = {c.id: score(c.source or "") for c in run.candidates if not c.failure}
+    return [
+        training.candidate
+        for training in run.trainings
+        if training.purpose == "search"
+        and training.result["fitness"] != scores[training.candidate]
+    ]
+
+
 @pytest.mark.parametrize("form", [fenced, as_json])
 def test_every_program_as_an_answer_is_a_failure_or_a_screened_candidate(
     tmp_path: Path, form: Any
 ) -> None:
     programs = ALL if form is fenced else ALL[::5]
-    # A refused program is written once more in answer to the request to repair it;
-    # the second copy of one that is taken is a duplicate of it.
-    answers = [form(one.source) for one in programs for _ in range(2)]
-    slots = sum(1 if _refusing(one, form(one.source)) else 2 for one in programs)
-    asked = config(tmp_path, answers, candidates=slots)
-    summary = run_search(asked, tmp_path / "run", QUICK)
-    run = Run(tmp_path / "run")
+    run, answers, summary = search_for(tmp_path, programs, form)
     account(run, answers, summary)
     by_call = {c.call_key: c for c in run.from_model}
     taken = 0
@@ -161,9 +197,7 @@ def test_every_program_as_an_answer_is_a_failure_or_a_screened_candidate(
     # The winner is who has the best true score among all that were trained.
     scores = {c.id: score(c.source or "") for c in run.candidates if not c.failure}
     assert scores[summary["winner"]["id"]] == max(scores.values())
-    for training in run.trainings:
-        if training.purpose == "search":
-            assert training.result["fitness"] == scores[training.candidate]
+    assert misjudged(run) == []
 
 
 def _refusing(one: Hostile, answer: str) -> bool:
@@ -260,38 +294,80 @@ JAILED = [
 ENDLESS = [one for one in ALL if one.jail == "timed_out"]
 
 
+UNJAILED = {"E list", "H terminal"}
+"""Of these, who never reach the jail: the language can say the first, and the screen
+finds that it tells nothing; the second defines no reward."""
+
+
+def search_in_jail(
+    folder: Path, programs: Sequence[Hostile]
+) -> tuple[Run, dict[str, TrainingRecord], dict[str, Any]]:
+    """The same with real trainings; by its name what became of each that was trained.
+
+    Each is taken as full Python, or as a program of the language, at its first try.
+    """
+    answers = [fenced(one.source) for one in programs]
+    asked = config(folder, answers, candidates=len(answers), trust="jail", seeds=1)
+    summary = run_search(asked, folder / "run", Resources(workers=2, deadline_s=30.0))
+    run = Run(folder / "run")
+    by_source = {c.source.strip(): c for c in run.from_model if c.source}
+    searched = {t.candidate: t for t in run.trainings if t.purpose == "search"}
+    trained = {}
+    for one in programs:
+        candidate = by_source.get(one.source.strip())
+        if candidate is not None and candidate.id in searched:
+            trained[one.name] = searched[candidate.id]
+    return run, trained, summary
+
+
+def measured_otherwise(folder: Path, run: Run) -> list[str]:
+    """Candidates whose journaled fitness is not what their weights reach out here."""
+    from guerdon.agents.evaluate import evaluate
+    from guerdon.agents.policies import load_policy
+    from guerdon.agents.recipes import recipe_for
+
+    found = []
+    for training in run.trainings:
+        if training.failure is not None:
+            continue
+        holdout = training.purpose == "holdout"
+        again = evaluate(
+            TASK,
+            load_policy(folder / str(training.artifact), TASK),
+            episodes=2,
+            seed=HOLDOUT_EVALUATION_SEED if holdout else EVALUATION_SEED,
+            deterministic=recipe_for(TASK).deterministic,
+        )
+        told = training.result["evaluation"]["fitness"]
+        mean = sum(again.fitness) / 2
+        if list(told) != list(again.fitness) or training.result["fitness"] != mean:
+            found.append(training.candidate)
+    return found
+
+
 @linux
 def test_full_python_that_attacks_the_jail_changes_no_score(tmp_path: Path) -> None:
     """Real trainings; what they claim is shown, and what they score is measured."""
-    answers = [fenced(one.source) for one in JAILED]
-    # Each is taken as full Python, or as a program of the language, at its first try.
-    asked = config(tmp_path, answers, candidates=len(answers), trust="jail", seeds=1)
-    summary = run_search(asked, tmp_path / "run", Resources(workers=2, deadline_s=30.0))
-    run = Run(tmp_path / "run")
-    by_source = {c.source.strip(): c for c in run.from_model if c.source}
-    outcomes = {}
+    run, trained, summary = search_in_jail(tmp_path, JAILED)
+    assert {one.name for one in JAILED} - set(trained) == UNJAILED
+    in_jail = {c.id for c in run.from_model if (c.screening or {}).get("full_python")}
     for one in JAILED:
-        candidate = by_source.get(one.source.strip())
-        if candidate is None:
-            continue  # cut, or refused before the jail: no text, no module, no reward
-        (training,) = [
-            t
-            for t in run.trainings
-            if (t.candidate, t.purpose) == (candidate.id, "search")
-        ]
-        if training.failure is not None:
-            outcomes[one.name] = str(training.failure)
-        else:
-            outcomes[one.name] = TRAINS
-            assert WON not in training.result["curve"]["terms"], one.name
-            assert 0.0 <= training.result["fitness"] <= 500.0
+        if one.name in UNJAILED:
+            continue
+        training = trained[one.name]
         # What the language can say is trained as a program of the language.
+        assert (training.candidate in in_jail) == one.refused, one.name
         wanted = (one.jail or "") if one.refused else TRAINS
-        assert re.search(wanted, outcomes[one.name]), (one.name, outcomes[one.name])
-    assert len(outcomes) >= 0.8 * len(JAILED)
-    assert summary["winner"]["fitness"]["value"] <= 500.0
+        outcome = str(training.failure or TRAINS)
+        assert re.search(wanted, outcome), (one.name, outcome)
+        if training.failure is None:
+            assert WON not in training.result["curve"]["terms"], one.name
+    # It did tell what it wanted to, and its true score is another.
+    assert trained["H claimed curve"].result["proxy"] == 9e9
+    assert measured_otherwise(tmp_path / "run", run) == []
     fitness = {t.candidate: t.result["fitness"] for t in run.trainings if t.result}
-    assert max(fitness.values()) <= 500.0
+    assert 0.0 <= min(fitness.values()) <= max(fitness.values()) <= 500.0
+    assert summary["winner"]["fitness"]["value"] <= 500.0
 
 
 @linux

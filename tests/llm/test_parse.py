@@ -58,6 +58,13 @@ def test_bracket_at_the_margin_belongs_to_the_program() -> None:
     assert extract_code(code) == "def reward(p, a, n, q):\n    return {\n"
 
 
+def test_a_helper_before_the_reward_is_kept_and_prose_after_it_is_not() -> None:
+    helper = "def half(x):\n    return x / 2\n\n"
+    reward = "def reward(prev, action, now, params):\n    return {'a': half(now.x)}\n"
+    assert extract_code(f"```python\n{helper}{reward}```") == helper + reward
+    assert extract_code(f"{helper}{reward}\nI hope that this helps!") == helper + reward
+
+
 def test_misnamed_function_is_left_for_the_checker_to_explain() -> None:
     code = "def compute(prev):\n    return {}\n"
     assert extract_code(f"```\n{code}```") == code

@@ -2,8 +2,9 @@
 
     python tests/soak/controller.py FOLDER CONFIG MOMENT COUNT
 
-``MOMENT`` is one of ``MOMENTS``, or ``never``; ``quick`` in the environment variable
-``REPORT`` leaves the report out. A run that ends prints how often it saw each moment.
+``MOMENT`` is one of ``MOMENTS``, or ``never``. In the environment, ``quick`` for
+``REPORT`` leaves the report out, and ``real`` for ``JOBS`` trains indeed. A run that
+ends prints how often it saw each moment.
 """
 
 import builtins
@@ -29,6 +30,9 @@ MOMENTS = (
     "event",
 )
 
+WORKERS = 2
+"""Processes that train side by side."""
+
 
 class Hooks:
     """Counts the moments, and ends the process at one of them."""
@@ -43,7 +47,10 @@ class Hooks:
 
     def hit(self, moment: str) -> None:
         if self.due(moment):
-            os.kill(os.getpid(), signal.SIGKILL)
+            self.strike()
+
+    def strike(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def install(self) -> None:
         """Only in this process, and only after everything is imported."""
@@ -97,7 +104,7 @@ class Hooks:
             def counting(path: Path, content: Any, *args: Any, **more: Any) -> Any:
                 if self.due("half a file written"):
                     write(path, content[: len(content) // 2], *args, **more)
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    self.strike()
                 return write(path, content, *args, **more)
 
             return counting
@@ -112,11 +119,14 @@ def main(folder: str, config: str, moment: str, count: str) -> None:
     from guerdon.run import Resources, RunConfig, run_search, search
     from tests.run_controller import _start_light_server
 
-    workers.start_server = _start_light_server
+    real = os.environ.get("JOBS") == "real"
+    if not real:
+        workers.start_server = _start_light_server
     hooks = Hooks(moment, int(count))
     if os.environ.get("REPORT") == "quick":
         search.write_report = lambda folder: (folder / "report.html").write_text("")
-    resources = Resources(workers=2, function="tests.run_jobs:train")
+    function = f"tests.soak.jobs:{'learn' if real else 'train'}"
+    resources = Resources(workers=WORKERS, function=function)
     hooks.install()
     run_search(
         RunConfig(**json.loads(config)),

@@ -3,7 +3,8 @@
     python -m tests.soak.model PORT LOG
 
 It answers by what it is asked alone, and appends a line to the log for every question:
-``paid HASH`` for an answer that somebody was there to take, else ``gone HASH``.
+``paid HASH`` for an answer that somebody was there to take, else ``gone HASH``. It ends
+with the process that started it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -80,11 +82,19 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(head.encode() + data)
 
 
+def end_with(parent: int) -> None:
+    """End this process when the one that started it is gone."""
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(0)
+
+
 def main(port: str, log: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     Handler.log_file = os.open(log, flags, 0o600)
     server = ThreadingHTTPServer(("127.0.0.1", int(port)), Handler)
     server.daemon_threads = True
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     print(server.server_port, flush=True)
     server.serve_forever(0.05)
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from guerdon.journal import JournalBusy
 from guerdon.run import run_search
 from guerdon.run.config import TRAININGS
-from tests.soak.contents import contents
-from tests.soak.kill import KINDS, SEARCH, Ground, Outcome, Point, points
+from tests.jail.tools import eventually, lives
+from tests.soak.contents import Work, contents, repeated, retried
+from tests.soak.kill import Ground, Outcome
+from tests.soak.points import KINDS, RACE, SEARCH, Point, points
+from tests.soak.processes import ROOT, environment
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="workers are found in /proc"
@@ -31,8 +36,17 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         yield found
 
 
+@pytest.fixture(scope="module")
+def race(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    folder = tmp_path_factory.mktemp("race")
+    with Ground(folder, replace(RACE, candidates=5), reports=(False,)) as found:
+        yield found
+
+
 # One point of every kind.
-SOME = {p.kind: replace(p, report=False) for p in points(len(KINDS), seed=20)}
+SOME = {
+    p.kind: replace(p, report=False, race=False) for p in points(len(KINDS), seed=20)
+}
 
 
 @pytest.mark.parametrize("point", SOME.values(), ids=SOME)
@@ -44,11 +58,64 @@ def test_a_run_that_is_struck_goes_on_and_ends_as_if_nothing_had_been(
     assert outcome.killed
 
 
+@pytest.mark.parametrize("kind", ["time", "all after a rename"])
+def test_a_race_that_is_struck_goes_on_and_ends_as_if_nothing_had_been(
+    race: Ground, kind: str
+) -> None:
+    outcome = race.try_point(Point(0, kind, 0.5, False, race=True))
+    assert outcome.errors == []
+    assert outcome.killed
+
+
 def test_the_points_are_the_seeds_and_every_kind_comes_before_any_comes_again() -> None:
     assert list(points(40, seed=3)) == list(points(40, seed=3)) != list(points(40, 4))
     first = [p.kind for p in points(2 * len(KINDS), seed=3)]
     for half in (first[: len(KINDS)], first[len(KINDS) :]):
         assert sorted(half) == sorted(KINDS)
+
+
+def test_a_third_of_the_points_strikes_a_race() -> None:
+    some = list(points(200, seed=0))
+    assert 60 <= sum(p.race for p in some) <= 67
+    assert {p.kind for p in some if p.race} == {*KINDS} - {"model server"}
+
+
+def test_only_what_was_under_way_may_be_trained_again() -> None:
+    kept, over, killed = Work(("a",), "ended"), Work(("b",), "ended"), Work(("c",), "")
+    before = [kept, over, killed]
+    again = [Work(("b",), "ended"), Work(("c", "d"), "ended")]
+    assert repeated(before, again, {"a"}) == 2
+    with pytest.raises(AssertionError, match=r"trained again: \['a'\]"):
+        repeated(before, [kept], {"a"})
+    with pytest.raises(AssertionError, match="3 were under way"):
+        repeated([killed, Work(("e",), ""), Work(("f",), "")], again, set())
+    with pytest.raises(AssertionError, match="7 were over and not journaled"):
+        repeated([Work((key,), "ended") for key in "tuvwxyz"], [], set())
+    leg = Work(("c", "d"), "")
+    assert retried([kept, leg, Work(("c", "d"), "ended")], worker=True) == 2
+    with pytest.raises(AssertionError, match="more than one worker"):
+        retried([killed, over, killed, over], worker=True)
+    with pytest.raises(AssertionError, match="trained thrice"):
+        retried([killed, killed, killed], worker=True)
+    with pytest.raises(AssertionError, match="trained again"):
+        retried([killed, killed], worker=False)
+
+
+def test_the_model_server_ends_with_who_started_it(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tests.soak.processes import Server"
+    )
+    code += "; print(Server(Path(sys.argv[1])).process.pid, flush=True)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert eventually(lambda: not lives(int(done.stdout)))
 
 
 def test_what_the_harness_finds_is_not_nothing(ground: Ground) -> None:
@@ -61,6 +128,14 @@ def test_what_the_harness_finds_is_not_nothing(ground: Ground) -> None:
     with pytest.raises(AssertionError, match="selection differs"):
         ground._compare(folder, point, 0, Outcome(point))
     ground.calm = honest
+    recorded = next(folder.rglob("*.npz"))
+    data = recorded.read_bytes()
+    recorded.write_bytes(data[:-1])
+    with pytest.raises(AssertionError, match="files differs"):
+        ground._compare(folder, point, 0, Outcome(point))
+    recorded.write_bytes(data)
+    with pytest.raises(AssertionError, match="cut off"):
+        ground._compare(folder, replace(point, report=True), 0, Outcome(point))
     (folder / "report.html").unlink()
     with pytest.raises(AssertionError, match=r"report\.html"):
         ground._compare(folder, point, 0, Outcome(point))
