@@ -92,7 +92,8 @@ def start_server() -> None:
     _require_short_address()
     with serialised, worker_environment(), _deaf_to_ctrl_c():
         context = multiprocessing.get_context("forkserver")
-        modules = ["guerdon.agents.preload", "guerdon.agents.warm"]
+        # The jail has a server of its own, and never trains populations.
+        modules = ["guerdon.agents.preload", "guerdon.agents.population"]
         context.set_forkserver_preload(modules)
         multiprocessing.forkserver.ensure_running()
 
