@@ -7,13 +7,12 @@ import logging
 import queue
 import threading
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
-from types import TracebackType
-from typing import Self
 
 from guerdon.agents.training import Leg, Outcome, TrainingJob, Trouble, Work, jobs_of
+from guerdon.closing import Closing
 
 _LOG = logging.getLogger(__name__)
 
@@ -168,7 +167,7 @@ class Ledger:
             self._put(None, _LAST)
 
 
-class LedgerPool(ABC):
+class LedgerPool(Closing):
     """What a pool shows of its books; what trains is its own."""
 
     def __init__(self) -> None:
@@ -215,14 +214,3 @@ class LedgerPool(ABC):
     @abstractmethod
     def close(self) -> None:
         """Kill what runs and forget what waits."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

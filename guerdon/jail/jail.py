@@ -13,9 +13,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from guerdon.closing import Closing
 from guerdon.jail.confine import Limits
 from guerdon.jail.job import GRACE, Answer, Disobedient, JailError, Job
 from guerdon.jail.layers import Layer, missing
@@ -36,7 +35,7 @@ class TooLarge(ValueError):
     """A payload that no message to the server holds."""
 
 
-class Jail:
+class Jail(Closing):
     """A server that forks confined jobs, and the only way to talk to it.
 
     Args:
@@ -197,17 +196,6 @@ class Jail:
             self._server.kill()
             self._server.wait()
         self._errors.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _request(function: str, payload: str, limits: Limits, scratch: str) -> bytes:

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from guerdon.closing import Closing
 from guerdon.faults import make_folder
 from guerdon.journal import file, seal
 from guerdon.journal.file import FILE_NAME, JournalBusy, JournalError
@@ -32,7 +32,7 @@ from guerdon.journal.records import (
 )
 
 
-class Journal:
+class Journal(Closing):
     """A run folder's journal; make one with ``create``, ``open`` or ``open_or_create``.
 
     It may be shared by threads. Reading does not change a byte in the folder; writing
@@ -131,17 +131,6 @@ class Journal:
             if self._scratch is not None:
                 self._scratch.cleanup()
                 self._scratch = None
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # Writing -----------------------------------------------------------------------
 

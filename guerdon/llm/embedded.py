@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
+from guerdon.closing import Closing
 from guerdon.llm.budget import FREE
 from guerdon.llm.client import Answer, ModelError, Request, nearest
 from guerdon.llm.endpoint import Endpoint
@@ -131,7 +132,7 @@ class _Child:
         self._log.close()
 
 
-class Embedded:
+class Embedded(Closing):
     """A chat with a model in a child process, started at the first request.
 
     A server that dies in the middle of a call is started once more and the call is
@@ -226,12 +227,6 @@ class Embedded:
             child.process.kill()
         with self._lock:
             self._stop()
-
-    def __enter__(self) -> Embedded:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _is_dead(self, error: ModelError) -> bool:
         """Whether the server died under a call; leaves no hanging one behind."""

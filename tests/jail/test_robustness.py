@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import ast
 import json
 import os
 import signal
@@ -439,4 +440,4 @@ os._exit(0)
     python(text, str(tmp_path / "found"))
     found = (tmp_path / "found").read_text()
     (tmp_path / "found").unlink()
-    assert eval(found) == ((b"7",), None, "3")
+    assert ast.literal_eval(found) == ((b"7",), None, "3")

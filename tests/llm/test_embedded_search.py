@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from guerdon.llm.budget import Budget
 from guerdon.llm.client import ModelError, connect
 from guerdon.llm.embedded import Embedded
 from guerdon.llm.endpoint import Endpoint
-from guerdon.run import Resources, RunConfig, run_search
+from guerdon.run import Resources, run_search
+from tests import test_run
 from tests.llm.conftest import ROOT, ask, gone
 from tests.llm.with_tiny import CARTPOLE
 
@@ -29,17 +31,7 @@ from tests.llm.with_tiny import CARTPOLE
 if importlib.util.find_spec("xllamacpp") is None:
     pytest.skip("xllamacpp is not installed", allow_module_level=True)
 
-SMALL = RunConfig(
-    task="tests.agents.countdown_task:TASK",
-    llm="embedded:tiny",
-    candidates=6,
-    rounds=2,
-    steps=100,
-    seeds=2,
-    finalists=2,
-    final_seeds=1,
-    eval_episodes=2,
-)
+SMALL = replace(test_run.SMALL, llm="embedded:tiny", candidates=6)
 FAKE = Resources(workers=1, function="tests.run_jobs:train")
 
 

@@ -8,21 +8,11 @@ from dataclasses import dataclass, replace
 
 from guerdon.agents.recipes import recipe_for
 from guerdon.envs import load_task
-from guerdon.run import RunConfig
 from tests.soak.controller import MOMENTS
 from tests.soak.jobs import Plan
+from tests.test_run import SMALL
 
-SEARCH = RunConfig(
-    task="tests.agents.countdown_task:TASK",
-    llm="sampler",
-    candidates=6,
-    rounds=2,
-    steps=100,
-    seeds=2,
-    finalists=2,
-    final_seeds=1,
-    eval_episodes=2,
-)
+SEARCH = replace(SMALL, candidates=6)
 UNIT = recipe_for(load_task(SEARCH.task)).whole_steps(1)
 RACE = replace(
     SEARCH, candidates=8, rounds=1, seeds=1, steps=8 * UNIT, trainer="population"
