@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from typing import Any
 
 MOST = 2**53
@@ -50,7 +51,7 @@ def number(name: str, value: Any, least: float = -math.inf) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    if not abs(value) < math.inf or value < least:
+    if not abs(value) <= sys.float_info.max or value < least:
         bound = "" if least == -math.inf else f" of at least {least:g}"
         raise ValueError(f"{name}: expected a finite number{bound}, got {value}")
     return value

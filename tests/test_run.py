@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 
 from guerdon.extras import MissingExtra
 from guerdon.journal import Journal, JournalBusy, JournalError
+from guerdon.journal.file import FILE_NAME
 from guerdon.reward_design.search.candidate import MODEL_OPERATORS, OWN_OPERATORS
 from guerdon.run import Resources, RunConfig, run_search
 from guerdon.run.loop import operators_of
@@ -243,6 +246,20 @@ def test_a_finished_run_is_read_again_without_a_byte_changed(
     monkeypatch.setattr("guerdon.run.search.WorkerPool", None)
     monkeypatch.setattr("guerdon.run.search.connect", None)
     assert run_search(SMALL, tmp_path) == summary
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("edited", [1, [], "done", {}, {"winner": None}])
+def test_a_summary_that_somebody_edited_is_refused_and_not_shown(
+    tmp_path: Path, edited: object
+) -> None:
+    run_search(SMALL, tmp_path, FAKE)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db, db:
+        text = json.dumps(edited)
+        db.execute("UPDATE meta SET value = ? WHERE key = 'summary'", (text,))
+    before = contents(tmp_path)
+    with pytest.raises(JournalError, match="a summary that cannot be read"):
+        run_search(SMALL, tmp_path, FAKE)
     assert contents(tmp_path) == before
 
 
@@ -601,6 +618,7 @@ def test_a_count_below_one_is_refused_by_name(name: str) -> None:
         ("model_threads", 0),
         ("budget_tokens", -1),
         ("budget_usd", float("nan")),
+        ("budget_usd", 10**400),
         ("deadline_s", 0.0),
     ],
 )

@@ -40,7 +40,10 @@ def serve(connection: Connection, function: str, folder: str, stderr: str) -> No
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_server()
-    payload = connection.recv_bytes()
+    try:
+        payload = connection.recv_bytes()
+    except EOFError:  # the controller was gone before it said what to do
+        os._exit(0)
     threading.Thread(target=_watch, args=(connection,), daemon=True).start()
 
     def progress(share: float) -> None:

@@ -108,12 +108,18 @@ def _main(words: Sequence[str]) -> int:
     answer = _run(command, as_json)
     if isinstance(answer, int):
         return answer
+    if not as_json:
+        shown = _run(functools.partial(_show, answer), as_json)
+        return shown if isinstance(shown, int) else answer.status
     with writing():
-        if as_json:
-            print_json(answer.data)
-        else:
-            answer.page()
+        print_json(answer.data)
     return answer.status
+
+
+def _show(answer: Answer) -> Answer:
+    with writing():
+        answer.page()
+    return answer
 
 
 def _read(words: Sequence[str]) -> int | Command:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import math
 import os
 import signal
 import struct
@@ -66,7 +65,7 @@ class Limits:
     def __post_init__(self) -> None:
         if isinstance(self.seconds, bool) or not isinstance(self.seconds, float | int):
             raise TypeError(f"seconds: expected a number, got {self.seconds!r}")
-        if not (self.seconds > 0 and math.isfinite(self.seconds)):
+        if not 0 < self.seconds <= sys.float_info.max:
             raise ValueError(
                 f"seconds: expected a finite number above 0, got {self.seconds}"
             )

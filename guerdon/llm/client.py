@@ -305,6 +305,7 @@ def connect(
         The chat, or None for ``sampler``, which is no model at all.
 
     Raises:
+        TypeError: for a URI that is no text.
         ValueError: for a URI or model that does not exist; names the nearest one, or
             for a budget in dollars with a model of unknown price, or a recording that
             cannot be read.
@@ -312,6 +313,8 @@ def connect(
             an endpoint answers is only known when it is asked.
         MissingExtra: when the package that asks the model is not installed.
     """
+    if not isinstance(uri, str):
+        raise TypeError(f"model: expected text, got {uri!r} ({type(uri).__name__})")
     scheme, _, rest = uri.partition(":")
     if uri == "sampler":
         return None

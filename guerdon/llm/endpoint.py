@@ -356,7 +356,10 @@ class Endpoint:
             with Deadline(time.monotonic() + seconds) as self._calls.deadline:
                 page = self._connection().models.list(timeout=seconds)
             names = [str(model.id) for model in page.data][:1000]
-        except (openai.OpenAIError, ModelError, AttributeError, TypeError, ValueError):
+        except (
+            *(openai.OpenAIError, ModelError, AttributeError, TypeError, ValueError),
+            RecursionError,
+        ):
             return ""
         found = self._shown(nearest(self._served, names))
         return f"; the nearest model it has is {found!r}" if found else ""

@@ -115,6 +115,9 @@ class Journaled:
                 raise
             self._record_failure(request, error, time.perf_counter() - started)
             raise
+        # As the journal gives it back: a resumed run must read the same text.
+        text = answer.text.encode("utf-8", "backslashreplace").decode()
+        answer = replace(answer, text=text)
         if answer.cached and self._shared_cache:
             answer = replace(answer, prompt_tokens=0, completion_tokens=0, usd=0.0)
         elif answer.cached and self._budget is not None:

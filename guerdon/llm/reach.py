@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
 import urllib.error
 import urllib.request
 from typing import Any, NamedTuple
@@ -68,8 +69,7 @@ def reach(uri: str) -> Reached:
             # As when a search asks: a proxy has no business with our own machine.
             handlers.append(urllib.request.ProxyHandler({}))
         opener = urllib.request.build_opener(*handlers)
-        with opener.open(asked, timeout=SECONDS) as answer:
-            text = answer.read(_MOST)
+        text = _in_time(opener, asked)
     except urllib.error.HTTPError as error:
         with error:
             return _refused(error.code)
@@ -77,6 +77,27 @@ def reach(uri: str) -> Reached:
         reason = getattr(error, "reason", error)
         return Reached(False, key.scrub(f"no answer ({reason})")[:200])
     return Reached(True, _listed(text, model))
+
+
+def _in_time(opener: Any, asked: urllib.request.Request) -> bytes:
+    """The answer's first bytes; a timeout of ``urllib`` is for one read only."""
+    found: list[bytes | BaseException] = []
+
+    def ask() -> None:
+        try:
+            with opener.open(asked, timeout=SECONDS) as answer:
+                found.append(answer.read(_MOST))
+        except BaseException as error:  # raised again below
+            found.append(error)
+
+    thread = threading.Thread(target=ask, name="reach", daemon=True)
+    thread.start()
+    thread.join(2 * SECONDS)
+    if not found:
+        raise TimeoutError(f"still sending after {2 * SECONDS:g} s")
+    if isinstance(found[0], BaseException):
+        raise found[0]
+    return found[0]
 
 
 def _embedded(name: str | None) -> Reached:

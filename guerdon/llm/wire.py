@@ -113,6 +113,8 @@ def http_client(openai: Any, *, local: bool, current: Callable[[], Deadline]) ->
                 "malformed",
                 retryable=True,
             )
+        # What a server calls its text is a codec of Python's, and some of them raise.
+        response.encoding = "utf-8"
         room = importlib.import_module(type(response).__module__.partition(".")[0])
         response.stream = _bounded(room.SyncByteStream, response.stream, deadline)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from guerdon.envs.table import load_task
 from guerdon.envs.task import Task
 from guerdon.reward_design.program import (
     RewardProgram,
@@ -17,18 +18,18 @@ from guerdon.reward_design.program import (
 Base = Literal["sparse", "none"]
 
 
-def reward_for(task: Task, reward: str, base: Base = "sparse") -> RewardProgram:
+def reward_for(task: str | Task, reward: str, base: Base = "sparse") -> RewardProgram:
     """The program that a reward's name or text stands for.
 
     Args:
-        task: whose reference rewards and features are meant.
+        task: whose reference rewards and features are meant, or its id.
         reward: a name in ``task.rewards`` (``"sparse"``, ``"human"``): that reward
             alone; or program text in the reward language.
         base: what the text is added to: ``"sparse"`` for the task's sparse reward,
             ``"none"`` when the text is the whole reward. Names ignore it.
 
     Raises:
-        TypeError: for a reward that is no text.
+        TypeError: for a reward that is no text, or what is no task.
         ValueError: for a name that the task does not have, or another base.
         guerdon.reward_design.language.Rejected: for text that is no program.
     """
@@ -39,6 +40,7 @@ def reward_for(task: Task, reward: str, base: Base = "sparse") -> RewardProgram:
             "reward: expected the name of one of the task's rewards or the text of a "
             f"program, got {reward!r} ({type(reward).__name__})"
         )
+    task = load_task(task)
     if reward in task.rewards:
         return program(_reference(task, reward))
     if reward.strip().isidentifier():

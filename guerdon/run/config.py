@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from guerdon.agents.training import (
     require_known,
 )
 from guerdon.agents.workers import JOB_FUNCTION
-from guerdon.checks import MOST, integer
+from guerdon.checks import MOST, integer, number
 from guerdon.envs import Task
 from guerdon.reward_design.search import SearchConfig
 from guerdon.reward_design.search.race import MOST_RUNGS
@@ -123,8 +122,8 @@ class RunConfig:
                 "trainer 'sb3' has not; expected 'none', or trainer 'population'"
             )
         for name, low, high in (("eta", 2, MOST), ("rungs", 1, MOST_RUNGS)):
-            number = integer(name, getattr(self, name), low, high)
-            object.__setattr__(self, name, number)
+            count = integer(name, getattr(self, name), low, high)
+            object.__setattr__(self, name, count)
         for name in ("task", "llm"):
             value = getattr(self, name)
             if not isinstance(value, str):
@@ -136,8 +135,8 @@ class RunConfig:
         most = {"seeds": MOST_SEED - HOLDOUT_SEED}
         for name in _COUNTS:
             low = 0 if name in ("seed", "final_seeds") else 1
-            number = integer(name, getattr(self, name), low, most.get(name, MOST))
-            object.__setattr__(self, name, number)
+            count = integer(name, getattr(self, name), low, most.get(name, MOST))
+            object.__setattr__(self, name, count)
         self.search()
 
     def whole(self, task: Task) -> Self:
@@ -241,21 +240,15 @@ class Resources:
     def __post_init__(self) -> None:
         self._require_place()
         for name in ("workers", "model_threads"):
-            number = integer(name, getattr(self, name), 1, MOST_WORKERS)
-            object.__setattr__(self, name, number)
+            count = integer(name, getattr(self, name), 1, MOST_WORKERS)
+            object.__setattr__(self, name, count)
         if self.budget_tokens is not None:
             tokens = integer("budget_tokens", self.budget_tokens)
             object.__setattr__(self, "budget_tokens", tokens)
         for name in ("budget_usd", "deadline_s"):
             value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(
-                    f"{name}: expected a number, got {value!r} ({type(value).__name__})"
-                )
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name}: expected a number >= 0, got {value}")
+            if value is not None:
+                number(name, value, 0.0)
         if self.deadline_s == 0:
             raise ValueError(f"deadline_s: expected more than 0, got {self.deadline_s}")
         if self.cache is not None:

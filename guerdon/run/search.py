@@ -17,7 +17,7 @@ from guerdon.agents.workers import WorkerPool
 from guerdon.envs import Task, load_task
 from guerdon.extras import require_installed
 from guerdon.faults import machine_fault, machine_faults
-from guerdon.journal import Journal, canonical
+from guerdon.journal import Journal, JournalError, canonical
 from guerdon.journal.file import FILE_NAME, require_free_for_new
 from guerdon.llm.budget import Budget, Cost
 from guerdon.llm.client import Chat, ModelError, connect
@@ -40,6 +40,12 @@ from guerdon.run.trust import UNSAFE, require_enforced
 
 ANSWERS = "answers"
 """Folder of bought answers: one that was not journaled yet is not bought again."""
+
+_SUMMARY = {
+    *("winner", "holdout", "best_of_n", "candidates", "human_normalised"),
+    *("by_origin", "failures", "tokens", "cpu_seconds"),
+}
+"""What the end of a run says in any case."""
 
 NO_MODEL = "no_model"
 """Where the journal says that a run goes on without the model that was asked for."""
@@ -130,7 +136,14 @@ def _finished(config: RunConfig, folder: Path) -> dict[str, Any] | None:
     with Journal.open(folder, readonly=True) as journal:
         summary = journal.meta("summary")
         same = journal.meta("config") == json.loads(canonical(asdict(config)))
-    return dict(summary) if summary is not None and same else None
+    if summary is None or not same:
+        return None
+    if not isinstance(summary, dict) or not summary.keys() >= _SUMMARY:
+        raise JournalError(
+            f"{folder / FILE_NAME}: a summary that cannot be read. Restore the file "
+            "from a copy, or use another folder"
+        )
+    return summary
 
 
 def _search(

@@ -72,6 +72,23 @@ def failure(outcome: Outcome | Trouble) -> Failure:
     return outcome
 
 
+def test_a_worker_whose_controller_died_before_it_spoke_ends_quietly(
+    tmp_path: Path,
+) -> None:
+    text = """
+from multiprocessing import Pipe
+from guerdon.agents.worker import serve
+
+here, there = Pipe()
+there.close()
+serve(here, "nothing:run", "unused", "unused")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_every_job_is_answered_with_its_own_result(tmp_path: Path) -> None:
     jobs = [job("answer", seed) for seed in range(4)]
     with pool_of(tmp_path, count=2) as pool:

@@ -12,7 +12,7 @@ from guerdon.jail import Limits
 _COUNTS = ("cpu_seconds", "memory", "answer", "scratch_files", "scratch_size")
 
 
-@pytest.mark.parametrize("value", [0, -1, 0.0, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("value", [0, -1, 0.0, math.nan, math.inf, -math.inf, 10**400])
 def test_seconds_that_are_no_time_are_rejected(value: float) -> None:
     with pytest.raises(ValueError, match="seconds: expected a finite number above 0"):
         Limits(seconds=value)

@@ -79,6 +79,8 @@ class FakeServer:
         self.script: list[Reply] = []
         self.decide: Callable[[dict[str, Any]], Reply] | None = None
         self.models: list[str] = []
+        self.catalogue: Reply | None = None
+        """Told in place of the models."""
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         outer = self
@@ -90,7 +92,8 @@ class FakeServer:
 
             def do_GET(self) -> None:
                 models = [{"id": m, "object": "model"} for m in outer.models]
-                self.reply(Reply({"object": "list", "data": models}))
+                listed = Reply({"object": "list", "data": models})
+                self.reply(outer.catalogue or listed)
 
             def do_POST(self) -> None:
                 size = int(self.headers["Content-Length"])

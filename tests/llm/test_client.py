@@ -104,6 +104,11 @@ def test_sampler_is_no_model() -> None:
     assert connect("sampler") is None
 
 
+def test_a_model_that_is_no_text_is_refused() -> None:
+    with pytest.raises(TypeError, match="model: expected text, got 5"):
+        connect(5)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("uri", "near"),
     [

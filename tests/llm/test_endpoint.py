@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -195,6 +195,31 @@ def test_usage_that_cannot_be_true_is_estimated(
 def test_cut_answer_is_marked(server: FakeServer, endpoint: Endpoint) -> None:
     server.script = [Reply(completion("half of", finish="length"))]
     assert endpoint.chat(ask()).truncated
+
+
+@pytest.mark.parametrize("charset", ["undefined", "utf-16", "hex", "idna", "rot13"])
+def test_what_a_server_calls_its_text_is_not_believed(
+    server: FakeServer, endpoint: Endpoint, charset: str
+) -> None:
+    def refuse(out: BinaryIO) -> None:
+        head = f"HTTP/1.1 503 X\r\nContent-Type: text/html; charset={charset}\r\n"
+        out.write(f"{head}Content-Length: 7\r\n\r\n<b>no</".encode())
+
+    server.script = [Reply(act=refuse)]
+    with pytest.raises(ModelError) as caught:
+        endpoint.chat(ask())
+    assert caught.value.kind == "server"
+    assert caught.value.retryable
+
+
+def test_a_list_of_models_that_is_too_deep_suggests_none(
+    server: FakeServer, endpoint: Endpoint
+) -> None:
+    server.script = [error(404, "no such model")]
+    server.catalogue = Reply(b'{"data":' + b"[" * 50_000 + b"]" * 50_000 + b"}")
+    with pytest.raises(ModelError) as caught:
+        endpoint.chat(ask())
+    assert "nearest" not in str(caught.value)
 
 
 def test_wrong_key_is_not_retried(server: FakeServer, endpoint: Endpoint) -> None:

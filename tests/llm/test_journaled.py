@@ -31,6 +31,15 @@ def test_an_answer_is_bought_once_and_read_ever_after(journal: Journal) -> None:
     assert told == [again]
 
 
+def test_half_a_surrogate_is_the_same_text_when_bought_and_when_read_again(
+    journal: Journal,
+) -> None:
+    fake = Fake("# \ud800\n")
+    bought = Journaled(fake, journal).chat(ask("hi"))
+    again = Journaled(fake, journal).chat(ask("hi"))
+    assert bought.text == again.text == "# \\ud800\n"
+
+
 def test_what_is_written_is_the_request_and_the_answer_by_content_hash(
     journal: Journal,
 ) -> None:

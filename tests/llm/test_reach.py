@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -132,6 +133,30 @@ def test_a_server_that_speaks_no_http_is_said_and_not_raised() -> None:
     assert not found.ok
     assert "no answer" in found.detail
     assert "SSH-2.0" in found.detail
+
+
+def test_an_answer_that_never_ends_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("guerdon.llm.reach.SECONDS", 0.2)
+    over = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            while not over.wait(0.05):
+                connection.sendall(b"x")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    found = reach(f"http://127.0.0.1:{listener.getsockname()[1]}/v1#tiny")
+    over.set()
+    thread.join()
+    listener.close()
+    assert not found.ok
+    assert "still sending after 0.4 s" in found.detail
 
 
 def test_openais_key_is_looked_for_by_address_as_a_search_does(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from guerdon.envs import load_task
 from guerdon.envs.task import ReferenceReward
 from guerdon.reward_design.language import Rejected
 from guerdon.reward_design.reference import reward_for
@@ -68,3 +69,10 @@ def test_an_unknown_base_is_refused():
 def test_a_text_that_is_no_program_is_refused_by_the_language():
     with pytest.raises(Rejected):
         reward_for(TASK, "def reward(prev): import os")
+
+
+def test_a_task_may_be_named_by_its_id() -> None:
+    named = reward_for("guerdon/CartPole-v1", "human")
+    assert named.names == reward_for(load_task("guerdon/CartPole-v1"), "human").names
+    with pytest.raises(TypeError, match="task: expected a registered id"):
+        reward_for(5, "human")  # type: ignore[arg-type]

@@ -160,3 +160,8 @@ def test_environments_without_a_task_are_refused():
 def test_what_is_not_a_program_is_refused():
     with pytest.raises(TypeError, match="expected a RewardProgram"):
         RewardVecEnv(dummy(), moved())
+
+
+def test_what_is_no_vec_env_is_refused() -> None:
+    with pytest.raises(TypeError, match="venv: expected a VecEnv"):
+        RewardVecEnv(ToyEnv(), program(moved()))  # type: ignore[arg-type]

@@ -42,6 +42,7 @@ class RewardVecEnv(VecEnvWrapper):
             processes.
 
     Raises:
+        TypeError: for what is no VecEnv.
         ValueError: when no task is found.
     """
 
@@ -53,6 +54,11 @@ class RewardVecEnv(VecEnvWrapper):
         discount: float = 0.99,
         task: Task | None = None,
     ) -> None:
+        if not isinstance(venv, VecEnv):
+            raise TypeError(
+                f"venv: expected a VecEnv of Stable-Baselines3, got {venv!r} "
+                f"({type(venv).__name__})"
+            )
         super().__init__(venv)
         self._base: VecEnv = venv.unwrapped
         here = hasattr(self._base, "envs") or hasattr(self._base, "task")

@@ -198,6 +198,8 @@ def select(condition: Expr, yes: Expr, no: Expr) -> Expr:
             logic("and", logic("not", condition), no),
         )
     yes, no = as_value(yes, "where"), as_value(no, "where")
+    if yes == no:  # as a flag and a number that say the same
+        return yes
     return Expr(
         "where", (condition, yes, no), None, _common("where", [yes.type, no.type])
     )

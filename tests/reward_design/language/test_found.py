@@ -127,6 +127,7 @@ def test_features_can_be_copied_and_pickled() -> None:
         "where(now.open, float(prev.open), float(now.carrying))",
         "where(now.open, float(now.x > 1 and now.open), float(now.x > 1 and now.open) "
         "* 1.0) + where(now.open, float(now.x > 1 and now.open), float(prev.open))",
+        "where(prev.open, False, 0.0) + where(prev.open, 1.0, True) * now.x",
     ],
 )
 def test_flags_that_are_chosen_as_numbers_can_be_written_down(
