@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ import pytest
 
 from guerdon.extras import MissingExtra
 from guerdon.journal import Journal, JournalBusy, JournalError
-from guerdon.journal.file import FILE_NAME
 from guerdon.reward_design.search.candidate import MODEL_OPERATORS, OWN_OPERATORS
 from guerdon.run import Resources, RunConfig, run_search
 from guerdon.run.loop import operators_of
@@ -250,13 +247,11 @@ def test_a_finished_run_is_read_again_without_a_byte_changed(
 
 
 @pytest.mark.parametrize("edited", [1, [], "done", {}, {"winner": None}])
-def test_a_summary_that_somebody_edited_is_refused_and_not_shown(
+def test_a_summary_that_says_something_else_is_refused_and_not_shown(
     tmp_path: Path, edited: object
 ) -> None:
-    run_search(SMALL, tmp_path, FAKE)
-    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db, db:
-        text = json.dumps(edited)
-        db.execute("UPDATE meta SET value = ? WHERE key = 'summary'", (text,))
+    with Journal.create(tmp_path, SMALL.as_record()) as journal:
+        journal.set_meta("summary", edited)
     before = contents(tmp_path)
     with pytest.raises(JournalError, match="a summary that cannot be read"):
         run_search(SMALL, tmp_path, FAKE)
@@ -600,7 +595,7 @@ def test_without_the_extra_for_training_no_folder_is_made(
 
 
 def test_a_folder_that_another_process_uses_is_refused(tmp_path: Path) -> None:
-    held = Journal.create(tmp_path, asdict(SMALL))
+    held = Journal.create(tmp_path, SMALL.as_record())
     with held, pytest.raises(JournalBusy, match="in use by process"):
         run_search(SMALL, tmp_path, FAKE)
 

@@ -163,7 +163,7 @@ def test_a_journal_of_crashes_alone_is_compared_with_its_own_baseline(
     # As an earlier version left it, which wrote every crash down.
     config = replace(SMALL, steps=WHOLE, rounds=1, seeds=1)
     crash = Failure("crashed", "RuntimeError: no (env.py:9, step)")
-    with Journal.create(tmp_path, asdict(config)) as journal:
+    with Journal.create(tmp_path, config.as_record()) as journal:
         job = replace(config.job("sparse", 1000), eval_seed=2_000_000)
         journal.add_training(
             TrainingRecord(
@@ -212,7 +212,7 @@ def test_steps_are_rounded_up_once_aloud_and_are_the_same_number_everywhere(
 
 
 def test_a_run_that_wrote_down_another_number_keeps_it(tmp_path: Path) -> None:
-    with Journal.create(tmp_path, asdict(SMALL)):
+    with Journal.create(tmp_path, SMALL.as_record()):
         pass
     seen = Seen()
     run_search(SMALL, tmp_path, FAKE, seen)

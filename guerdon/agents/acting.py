@@ -16,9 +16,10 @@ from guerdon.agents.losses import IMPOSSIBLE, Network
 from guerdon.agents.networks import Architecture, Output, Weights
 from guerdon.agents.normalize import ObservationScale
 from guerdon.agents.optimize import Graph
-from guerdon.agents.ppo_config import PPOConfig
+from guerdon.agents.ppo_config import PPOConfig, device_of
 from guerdon.agents.rollout import Final, Rollout, action_noise
-from guerdon.envs.arrays import ArrayEnv, Arrays
+from guerdon.envs.arrays import Arrays
+from guerdon.envs.tensors import AnyEnv, TensorArrays, TensorEnv
 
 TABLE = 16
 """Fewest observations of a row that are looked at together at a block's end."""
@@ -38,7 +39,7 @@ class Acting:
 
     def __init__(
         self,
-        env: ArrayEnv,
+        env: AnyEnv,
         config: PPOConfig,
         arch: Architecture,
         net: Network,
@@ -46,7 +47,7 @@ class Acting:
         fail: Callable[[np.ndarray, str], None],
     ) -> None:
         self.config, self._arch, self._net, self._fail = config, arch, net, fail
-        self.device = torch.device(config.device)
+        self.device = device_of(config)
         self.count = env.num_envs // config.envs
         self.obs_scale: ObservationScale | None = None
         if config.normalize_observation:
@@ -63,7 +64,7 @@ class Acting:
         self.environment_seconds = 0.0
         self._furnish(env, weights)
 
-    def _furnish(self, env: ArrayEnv, weights: Weights) -> None:
+    def _furnish(self, env: AnyEnv, weights: Weights) -> None:
         """What depends on the number of rows and has nothing to keep."""
         self.env, self._weights = env, weights
         self.rollout = Rollout(
@@ -74,7 +75,8 @@ class Acting:
             scaled=self.config.normalize_observation,
             masked=isinstance(env, Masked),
         )
-        self._bounds = np.array(env.action.low), np.array(env.action.high)
+        low, high = env.action.low, env.action.high
+        self._bounds = [torch.tensor(b, device=self.device) for b in (low, high) if b]
         self._forward: Callable[..., Any] = self._say
         if self.config.cuda_graphs:
             self._forward = Graph(self._say)
@@ -100,16 +102,19 @@ class Acting:
             for t in range(config.steps):
                 self._act(t, noise[t])
                 began = time.perf_counter()
-                self.env.step(roll.sent[t], out=roll.arrays[t])
+                self._step(t)
                 self.environment_seconds += time.perf_counter() - began
                 self._after(t)
             roll.values[-1] = self._speak(config.steps)[1]
+        roll.fetch()
+        if roll.in_tensors:
+            self._find_cut()
 
-    def take(self, arrays: Arrays, rows: slice) -> None:
+    def take(self, arrays: Arrays | TensorArrays, rows: slice) -> None:
         """Begin anew in the lanes of some rows, which have just been reset."""
         roll, lanes = self.rollout, self.lanes(rows)
-        roll.obs[-1, lanes] = arrays.obs[lanes]
-        roll.prev[-1, lanes] = arrays.first[lanes]
+        roll.stored.obs[-1, lanes] = torch.as_tensor(arrays.obs[lanes])
+        roll.stored.prev[-1, lanes] = torch.as_tensor(arrays.first[lanes])
         roll.starts[-1, lanes] = True
         if self.memory is not None:
             self.memory[rows] = 0.0
@@ -123,9 +128,7 @@ class Acting:
         if not roll.finals:
             return result
         lanes = np.concatenate([final.lanes for final in roll.finals])
-        steps = np.repeat(
-            [f.step for f in roll.finals], [len(f.lanes) for f in roll.finals]
-        )
+        steps = np.concatenate([final.step for final in roll.finals])
         rows = lanes // envs
         # Rows have different numbers of them; the network takes a full table.
         order = np.argsort(rows, kind="stable")
@@ -183,11 +186,12 @@ class Acting:
             normalize.select(self.obs_scale.state, rows)
         if self.memory is not None:
             self.memory = self.memory[list(rows)]
-        self._furnish(shrunk(self.env, lanes), weights)
-        roll = self.rollout
-        for name in ("obs", "prev", "starts", "seen", "masks"):
-            if getattr(roll, name) is not None:
-                getattr(roll, name)[-1] = getattr(last, name)[-1][lanes]
+        if isinstance(self.env, TensorEnv):
+            self._furnish(self.env.select(lanes), weights)
+        else:
+            self._furnish(shrunk(self.env, lanes), weights)
+        for name, tensor in self.rollout.carried.items():
+            tensor[-1] = last.carried[name][-1][lanes]
 
     def _speak(self, t: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Policy ``(L, A)``, values ``(L, V)`` and memory at a step of the rollout."""
@@ -212,46 +216,82 @@ class Acting:
             policy = policy.masked_fill(~roll.masks[t], IMPOSSIBLE)
         roll.policy[t] = policy
         if not self._arch.continuous:
-            torch.argmax(policy + noise, -1, out=roll.actions[t])
-            roll.sent[t] = roll.actions[t].cpu().numpy()
-            return
-        std = self._weights["log_std"].exp()
-        noise = (noise.view(self.count, -1, noise.shape[-1]) * std).flatten(0, 1)
-        chosen = torch.add(policy, noise, out=roll.actions[t]).cpu().numpy()
-        roll.sent[t] = (
-            np.clip(chosen, *self._bounds) if len(self._bounds[0]) else chosen
-        )
+            chosen = torch.argmax(policy + noise, -1, out=roll.actions[t])
+        else:
+            std = self._weights["log_std"].exp()
+            noise = (noise.view(self.count, -1, noise.shape[-1]) * std).flatten(0, 1)
+            chosen = torch.add(policy, noise, out=roll.actions[t])
+            if self._bounds:
+                chosen = chosen.clamp(*self._bounds)
+        if not roll.direct:
+            roll.stored.sent[t] = chosen
+
+    def _step(self, t: int) -> None:
+        """Let the environments take the step that was chosen."""
+        roll = self.rollout
+        env: Any = self.env
+        out = roll.arrays[t]
+        if roll.in_tensors:
+            env.step_unchecked(roll.stored.sent[t], out=out)
+        else:
+            env.step(roll.sent[t], out=out)
 
     def _after(self, t: int) -> None:
         """Look at what the environments have come to."""
-        roll = self.rollout
-        cut = roll.truncated[t] & ~roll.terminated[t]
-        ended = roll.truncated[t] | roll.terminated[t]
-        roll.starts[t + 1] = torch.from_numpy(ended)
+        roll, stored = self.rollout, self.rollout.stored
+        roll.starts[t + 1] = stored.truncated[t] | stored.terminated[t]
         self._see(t + 1, slice(0, self.count))
+        if roll.in_tensors:
+            self._keep(t)
+            return
+        cut = roll.truncated[t] & ~roll.terminated[t]
         if cut.any():
             lanes = np.flatnonzero(cut)
-            obs = torch.from_numpy(roll.final_obs[lanes]).to(self.device)
+            obs = stored.final_obs[t, lanes].to(self.device)
             if self.obs_scale is not None:
                 obs = self.obs_scale.of_lanes(obs, lanes // self.config.envs)
             state = None if self.memory is None else self.memory.flatten(0, 1)[lanes]
-            roll.finals.append(Final(t, lanes, obs, state))
+            roll.finals.append(Final(np.full(len(lanes), t), lanes, obs, state))
+
+    def _keep(self, t: int) -> None:
+        """Keep all that ``_find_cut`` may ask for of a step."""
+        roll = self.rollout
+        if self.obs_scale is not None:
+            final = roll.stored.final_obs[t]
+            final = final.view(self.count, self.config.envs, *final.shape[1:])
+            roll.final_seen[t] = self.obs_scale(final).flatten(0, 1)
+        if self.memory is not None and roll.final_state is not None:
+            roll.final_state[t] = self.memory.flatten(0, 1)
+
+    def _find_cut(self) -> None:
+        """Find the steps of the block that a time limit cut, once it is over."""
+        roll = self.rollout
+        steps, lanes = np.nonzero(roll.truncated & ~roll.terminated)
+        if len(steps):
+            state = roll.final_state
+            state = None if state is None else state[steps, lanes]
+            roll.finals = [Final(steps, lanes, roll.final_seen[steps, lanes], state)]
 
     def _see(self, t: int, rows: slice) -> None:
         """Bring observations of some rows to where the networks look."""
         roll, lanes = self.rollout, self.lanes(rows)
-        raw = roll.obs[t, lanes]
-        if raw.dtype.kind == "f" and not np.isfinite(raw).all():
-            bad = ~np.isfinite(raw).reshape(rows.stop - rows.start, -1).all(1)
-            self._fail(np.flatnonzero(bad) + rows.start, "an observation")
-            np.nan_to_num(raw, copy=False, posinf=0.0, neginf=0.0)
+        raw = roll.stored.obs[t, lanes]
+        if raw.is_floating_point():
+            self._mend(raw.numpy(), rows)
         if self.obs_scale is not None:
-            obs = torch.from_numpy(raw).to(self.device)
-            obs = obs.view(-1, self.config.envs, *raw.shape[1:])
+            obs = raw.to(self.device).view(-1, self.config.envs, *raw.shape[1:])
             self.obs_scale.update(obs, rows)
             roll.seen[t, lanes] = self.obs_scale(obs, rows).flatten(0, 1)
         elif not roll.shared:
-            roll.seen[t, lanes] = torch.from_numpy(raw).to(self.device)
+            roll.seen[t, lanes] = raw
         if roll.masks is not None and isinstance(self.env, Masked):
             masks = self.env.action_masks()[lanes]
-            roll.masks[t, lanes] = torch.from_numpy(masks).to(self.device)
+            roll.masks[t, lanes] = torch.as_tensor(masks).to(self.device)
+
+    def _mend(self, raw: np.ndarray, rows: slice) -> None:
+        """Fail rows with observations that are not finite, and write zeros there."""
+        if np.isfinite(raw).all():
+            return
+        bad = ~np.isfinite(raw).reshape(rows.stop - rows.start, -1).all(1)
+        self._fail(np.flatnonzero(bad) + rows.start, "an observation")
+        np.nan_to_num(raw, copy=False, posinf=0.0, neginf=0.0)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from guerdon.agents.evaluate import Evaluation, save_episodes
 from guerdon.agents.evaluate_rows import agents_of, evaluate_rows
 from guerdon.agents.policies import in_words, save_policy, spaces_of
 from guerdon.agents.ppo import Population, PPOConfig, Update
+from guerdon.agents.ppo_config import enough_memory
 from guerdon.agents.recipes import Recipe, recipe_for
 from guerdon.agents.row_files import save_row_policy
 from guerdon.agents.row_policy import sb3_policy
@@ -35,6 +36,7 @@ from guerdon.agents.training import (
 from guerdon.envs.arrays import ArrayEnv
 from guerdon.envs.table import load_task
 from guerdon.envs.task import Task
+from guerdon.envs.tensors import AnyEnv
 from guerdon.faults import blame, machine_fault
 from guerdon.reward_design.language import Rejected
 from guerdon.reward_design.reference import reward_for
@@ -116,17 +118,38 @@ def _in_part(progress: Progress, done: float, part: float, share: float) -> None
     progress(done + part * share)
 
 
-def arrays_for(task: Task, lanes: int) -> ArrayEnv:
-    """Environments of a task: the batched engine where there is one."""
+@overload
+def arrays_for(task: Task, lanes: int) -> ArrayEnv: ...
+
+
+@overload
+def arrays_for(task: Task, lanes: int, device: str) -> AnyEnv: ...
+
+
+def arrays_for(task: Task, lanes: int, device: str = "cpu") -> AnyEnv:
+    """Environments of a task: the batched engine where there is one.
+
+    Args:
+        task: whose.
+        lanes: how many.
+        device: ``cpu``, or a GPU for an engine whose arrays are tensors there.
+
+    Raises:
+        guerdon.extras.MissingExtra: when what a GPU takes is not installed.
+        RuntimeError: when there is no such GPU.
+        ValueError: for a GPU and a task without the engine.
+    """
+    if device != "cpu":
+        return task.engine_on(device).on_device(lanes, device)
     if task.engine is None:
         return VectorArrays(task, lanes)
     engine: ArrayEnv = task.engine(lanes)
     return engine
 
 
-def config_for(recipe: Recipe, whole: int) -> PPOConfig:
+def config_for(recipe: Recipe, whole: int, device: str = "cpu") -> PPOConfig:
     """How the rows of a population learn by a recipe."""
-    return PPOConfig.from_recipe(recipe, total_steps=whole)
+    return PPOConfig.from_recipe(recipe, total_steps=whole, device=device)
 
 
 class _Training:
@@ -149,7 +172,11 @@ class _Training:
         self.start = recipe.whole_steps(leg.start)
         self.steps = recipe.whole_steps(self.first.steps)
         self.whole = recipe.whole_steps(self.first.whole or self.first.steps)
-        self.config = config_for(self.recipe, self.whole)
+        self.device: dict[str, str] = {}
+        """Where the population is, told only where it is not the CPU."""
+        if self.first.device != "cpu":
+            self.device["device"] = self.first.device
+        self.config = config_for(self.recipe, self.whole, **self.device)
         self.told = time.monotonic()
         self.began = time.perf_counter(), time.process_time()
         self.finished, self.rows = 0, 1
@@ -211,7 +238,9 @@ class _Training:
         rewards = ProgramRewards(
             self.task, [job.reward for job in jobs], self.first.base, self.config.envs
         )
-        env = arrays_for(self.task, len(jobs) * self.config.envs)
+        lanes = len(jobs) * self.config.envs
+        with enough_memory():
+            env: AnyEnv = arrays_for(self.task, lanes, **self.device)
         try:
             if not resumed or self.folder is None:
                 return rewards, Population(env, self.config, seeds, rewards=rewards)

@@ -47,7 +47,7 @@ from guerdon.agents.rollout import BlockReward, Itemised, lane_seeds
 from guerdon.agents.row_policy import RowPolicy, row_policy
 from guerdon.agents.training import MOST_SEED, Curve
 from guerdon.checks import integer
-from guerdon.envs.arrays import ArrayEnv
+from guerdon.envs.tensors import AnyEnv, TensorEnv
 from guerdon.types import Failure
 
 __all__ = ["BlockReward", "PPOConfig", "Population", "Row", "Update"]
@@ -86,21 +86,23 @@ class Population:
 
     Args:
         env: ``len(seeds) * config.envs`` lanes, row by row; reset here. The caller
-            closes it.
+            closes it. Where its arrays are tensors on a device, that is
+            ``config.device``, and blocks of steps stay there.
         config: how all rows learn.
         seeds: one per row; rows of equal seed share all their randomness.
         rewards: pays the rows per block; None for the environment's own reward.
         bonus: an intrinsic reward per block with a value head and discount of its own.
 
     Raises:
-        ValueError: for an env of another size, an observation that the encoder cannot
-            read, seeds out of range, or a device that is not there.
+        ValueError: for an env of another size or on another device, an observation
+            that the encoder cannot read, seeds out of range, or a device that is not
+            there.
         MemoryError: when it does not fit.
     """
 
     def __init__(
         self,
-        env: ArrayEnv,
+        env: AnyEnv,
         config: PPOConfig,
         seeds: Sequence[int],
         *,
@@ -114,6 +116,11 @@ class Population:
             raise ValueError(
                 f"population: expected an env of {len(numbers)} rows x {config.envs} = "
                 f"{len(numbers) * config.envs} lanes, got {env.num_envs}"
+            )
+        if isinstance(env, TensorEnv) and env.device != self.device:
+            raise ValueError(
+                f"device: expected that of the env's tensors, {env.device}, got "
+                f"{config.device!r}; make both for the same one"
             )
         self.rows = [Row(seed, i) for i, seed in enumerate(numbers)]
         self.born = len(numbers)
@@ -154,7 +161,7 @@ class Population:
             self._gradients = Graph(self._differentiate)
 
     @property
-    def env(self) -> ArrayEnv:
+    def env(self) -> AnyEnv:
         """The environments of all rows."""
         return self.acting.env
 
@@ -275,8 +282,8 @@ class Population:
         config, roll = self.config, self.acting.rollout
         lead = config.steps, len(self.rows), config.envs
         finals = self.acting.final_values()
-        terminated = torch.from_numpy(roll.terminated).to(self.device)
-        truncated = torch.from_numpy(roll.truncated).to(self.device)
+        terminated = roll.stored.terminated.to(self.device)
+        truncated = roll.stored.truncated.to(self.device)
         total = torch.zeros(roll.steps, roll.lanes, device=self.device)
         returns = torch.empty_like(roll.values[:-1])
         for head, rewards in enumerate(streams):

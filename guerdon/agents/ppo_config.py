@@ -96,8 +96,8 @@ class PPOConfig:
     """First log standard deviation of a Gaussian policy."""
     adam_epsilon: float = 1e-5
     device: str = "cpu"
-    """``"cpu"`` or ``"cuda"``: of the networks and the update. What environments give
-    stays NumPy arrays on the host, so they run on the CPU, the grid engine's too."""
+    """``"cpu"`` or ``"cuda"``: of the networks and the update. Tensors of an env must
+    be there too, and stay there; NumPy arrays of one travel at every step."""
     compile: bool = False
     """Let ``torch.compile`` fuse the networks; the loss and Adam stay as they are."""
     cuda_graphs: bool = False
@@ -194,7 +194,7 @@ _SAME = (
 
 
 def device_of(config: PPOConfig) -> torch.device:
-    """The device of a configuration.
+    """The device of a configuration, a GPU with its number.
 
     Raises:
         ValueError: when there is none.
@@ -204,7 +204,10 @@ def device_of(config: PPOConfig) -> torch.device:
         raise ValueError(
             f"device {name!r}: torch finds no CUDA device here; use device='cpu'"
         )
-    return torch.device(name)
+    found = torch.device(name)
+    if name == "cuda":
+        return torch.device("cuda", torch.cuda.current_device())
+    return found
 
 
 @contextmanager

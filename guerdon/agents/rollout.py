@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from guerdon.agents.networks import Architecture
-from guerdon.envs.arrays import ArrayEnv, Arrays
+from guerdon.envs.arrays import Arrays
+from guerdon.envs.tensors import AnyEnv, TensorArrays, TensorEnv
 from guerdon.types import Batch, Features
 
 TINY = 1e-38
@@ -55,7 +56,8 @@ class Itemised(Protocol):
 class Final(NamedTuple):
     """Successors of steps that a time limit cut, which no next row shows."""
 
-    step: int
+    step: np.ndarray
+    """``(M,)``."""
     lanes: np.ndarray
     """``(M,)``."""
     obs: Tensor
@@ -64,8 +66,31 @@ class Final(NamedTuple):
     """``(M, memory)`` after the step."""
 
 
+class Stored(NamedTuple):
+    """What an env writes in a block, as tensors where the env has its arrays."""
+
+    obs: Tensor
+    """``(T + 1, L, *shape)``; so has ``prev`` a row more than the others."""
+    prev: Tensor
+    """``(T + 1, L, W)``."""
+    now: Tensor
+    reward: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    final_obs: Tensor
+    """``(T, L, *shape)``; of an env on the host, the same row at every step."""
+    fitness: Tensor
+    success: Tensor
+    sent: Tensor
+    """``(T, L)`` or ``(T, L, A)`` what the env was given."""
+
+
 class Rollout:
-    """Preallocated arrays of a block; the env writes to them directly.
+    """Preallocated tensors of a block; the env writes to them directly.
+
+    They are where the env's arrays are: one of NumPy's gets views of them, and one of
+    tensors gets their rows. Rewards and the episode log read NumPy arrays: the same
+    memory, or copies that ``fetch`` brings at the end of a block.
 
     Args:
         env: says how wide they are.
@@ -74,11 +99,14 @@ class Rollout:
         device: where the networks are.
         scaled: observations are normalised, so that a float32 copy is kept.
         masked: the env says which actions are possible.
+
+    Raises:
+        ValueError: for tensors of an env that are no uint8 images.
     """
 
     def __init__(
         self,
-        env: ArrayEnv,
+        env: AnyEnv,
         steps: int,
         arch: Architecture,
         device: torch.device,
@@ -86,37 +114,37 @@ class Rollout:
         scaled: bool,
         masked: bool,
     ) -> None:
-        lanes, width = env.num_envs, env.layout.width
-        space = env.observation_space
+        lanes = env.num_envs
         self.steps, self.lanes, self.layout = steps, lanes, env.layout
-        self.obs = np.zeros((steps + 1, lanes, *space.shape), space.dtype)
-        self.prev = np.zeros((steps + 1, lanes, width), np.float32)
-        self.now = np.zeros((steps, lanes, width), np.float32)
-        self.reward = np.zeros((steps, lanes), np.float32)
-        self.terminated = np.zeros((steps, lanes), np.bool_)
-        self.truncated = np.zeros((steps, lanes), np.bool_)
-        self.fitness = np.zeros((steps, lanes), np.float32)
-        self.success = np.zeros((steps, lanes), np.bool_)
-        self.final_obs = np.zeros((lanes, *space.shape), space.dtype)
-        self.sent = np.zeros(
-            (steps, lanes, arch.outputs) if arch.continuous else (steps, lanes),
-            np.float32 if arch.continuous else np.int64,
-        )
-        """What the env was given."""
-        self.arrays = [self._row(t) for t in range(steps)]
-        self.seen = torch.from_numpy(self.obs)
-        """What the networks see."""
-        self.shared = not scaled and device.type == "cpu"
-        if not self.shared:
-            kind = torch.float32 if scaled else self.seen.dtype
-            self.seen = torch.zeros(self.obs.shape, dtype=kind, device=device)
-        self.policy = torch.zeros(steps, lanes, arch.outputs, device=device)
+        self.in_tensors = isinstance(env, TensorEnv)
+        """Whether the env gives tensors; no step then waits for what is in them."""
+        home = env.device if isinstance(env, TensorEnv) else torch.device("cpu")
         self.actions = torch.zeros(
-            self.sent.shape,
+            (steps, lanes, arch.outputs) if arch.continuous else (steps, lanes),
             dtype=torch.float32 if arch.continuous else torch.int64,
             device=device,
         )
         """What the policy chose, before any clipping."""
+        # Numbers may be clipped, and whoever is given an array might write to it.
+        self.direct = self.in_tensors and not arch.continuous
+        """Whether the env is given ``actions`` themselves."""
+        self.stored = self._made(env, home)
+        self.arrays = [self._row(t) for t in range(steps)]
+        self.seen = self.stored.obs
+        """What the networks see."""
+        self.shared = not scaled and home == device
+        if not self.shared:
+            kind = torch.float32 if scaled else self.seen.dtype
+            self.seen = torch.zeros(self.seen.shape, dtype=kind, device=device)
+        self.final_seen = self.stored.final_obs
+        """``(T, L, *shape)`` the same of ``final_obs``, where the env gives tensors."""
+        self.final_state: Tensor | None = None
+        """``(T, L, memory)`` after every step, where the env gives tensors."""
+        if self.in_tensors and scaled:
+            self.final_seen = torch.zeros_like(self.seen[1:])
+        if self.in_tensors and arch.memory:
+            self.final_state = torch.zeros(steps, lanes, arch.memory, device=device)
+        self.policy = torch.zeros(steps, lanes, arch.outputs, device=device)
         self.values = torch.zeros(steps + 1, lanes, arch.heads, device=device)
         self.starts = torch.ones(steps + 1, lanes, dtype=torch.bool, device=device)
         self.masks: Tensor | None = None
@@ -124,31 +152,95 @@ class Rollout:
             self.masks = torch.ones(
                 (steps + 1, *self.policy.shape[1:]), dtype=torch.bool, device=device
             )
+        self.carried = {
+            "obs": self.stored.obs,
+            "prev": self.stored.prev,
+            "starts": self.starts,
+            "seen": self.seen,
+        }
+        """Whose last row is the first one of the next block."""
+        if self.masks is not None:
+            self.carried["masks"] = self.masks
         self.finals: list[Final] = []
+        self._copies: list[tuple[Tensor, Tensor]] = []
+        self.prev, self.now = self._shown("prev"), self._shown("now")
+        self.reward, self.sent = self._shown("reward"), self._shown("sent")
+        self.terminated = self._shown("terminated")
+        self.truncated = self._shown("truncated")
+        self.fitness, self.success = self._shown("fitness"), self._shown("success")
 
-    def _row(self, t: int) -> Arrays:
-        return Arrays(
-            self.obs[t + 1],
-            self.reward[t],
-            self.terminated[t],
-            self.truncated[t],
-            self.now[t],
-            self.prev[t + 1],
-            self.final_obs,
-            self.fitness[t],
-            self.success[t],
+    def _made(self, env: AnyEnv, home: torch.device) -> Stored:
+        space, lead = env.observation_space, (self.steps, self.lanes)
+        kind = torch.from_numpy(np.zeros(0, space.dtype)).dtype
+        if self.in_tensors and kind != torch.uint8:
+            raise ValueError(
+                "population: expected uint8 observations of an env whose arrays are "
+                f"tensors, got {kind}"
+            )
+
+        def zeros(*shape: int, kind: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(shape, dtype=kind, device=home)
+
+        # Steps on the host look at successors at once; elsewhere all of them are kept.
+        rows = self.steps if self.in_tensors else 1
+        final_obs = zeros(rows, self.lanes, *space.shape, kind=kind)
+        sent = self.actions
+        if not self.direct:
+            sent = zeros(*sent.shape, kind=sent.dtype)
+        width = env.layout.width
+        return Stored(
+            obs=zeros(self.steps + 1, self.lanes, *space.shape, kind=kind),
+            prev=zeros(self.steps + 1, self.lanes, width),
+            now=zeros(*lead, width),
+            reward=zeros(*lead),
+            terminated=zeros(*lead, kind=torch.bool),
+            truncated=zeros(*lead, kind=torch.bool),
+            final_obs=final_obs.expand(self.steps, *final_obs.shape[1:]),
+            fitness=zeros(*lead),
+            success=zeros(*lead, kind=torch.bool),
+            sent=sent,
         )
+
+    def _row(self, t: int) -> Arrays | TensorArrays:
+        """What a step writes to."""
+        own = self.stored
+        row = TensorArrays(
+            own.obs[t + 1],
+            own.reward[t],
+            own.terminated[t],
+            own.truncated[t],
+            own.now[t],
+            own.prev[t + 1],
+            own.final_obs[t],
+            own.fitness[t],
+            own.success[t],
+        )
+        return row if self.in_tensors else Arrays(*(part.numpy() for part in row))
+
+    def _shown(self, name: str) -> np.ndarray:
+        """The array that the host reads."""
+        own: Tensor = getattr(self.stored, name)
+        if not self.in_tensors:
+            return own.numpy()
+        copy = torch.zeros(own.shape, dtype=own.dtype, pin_memory=own.is_cuda)
+        self._copies.append((copy, own))
+        return copy.numpy()
+
+    @property
+    def obs(self) -> np.ndarray:
+        """``(T + 1, L, *shape)`` what the env showed; of a GPU a copy made now."""
+        return self.stored.obs.cpu().numpy()
 
     def begin(self) -> None:
         """Let the block start where the last one ended."""
-        for values in (self.obs, self.prev):
-            values[0] = values[-1]
-        for tensor in (self.starts, self.masks):
-            if tensor is not None:
-                tensor[0] = tensor[-1]
-        if not self.shared:
-            self.seen[0] = self.seen[-1]
+        for tensor in self.carried.values():
+            tensor[0] = tensor[-1]
         self.finals = []
+
+    def fetch(self) -> None:
+        """Bring what the host reads of the block, each in one copy."""
+        for copy, own in self._copies:
+            copy.copy_(own)
 
     def batch(self, *, with_obs: bool) -> Batch:
         """The block as a reward sees it.

@@ -25,7 +25,7 @@ from guerdon.agents.networks import Encoder
 from guerdon.agents.ppo import BlockReward, Population, PPOConfig
 from guerdon.agents.rollout import lane_seeds
 from guerdon.checks import integer
-from guerdon.envs.arrays import ArrayEnv
+from guerdon.envs.tensors import AnyEnv
 from guerdon.faults import whole_file
 
 FORMAT = "guerdon-row-1"
@@ -33,9 +33,6 @@ FORMAT = "guerdon-row-1"
 
 _MAX_FILE = 1 << 30
 """Bytes of the largest file that is read."""
-
-_LAST = ("obs", "prev", "starts", "seen", "masks")
-"""What a rollout carries over to the next block."""
 
 _PER_LANE = ("last.", "open.", "env.", "rewards.", "bonus.")
 """Beginnings of the names of tensors with a row per environment."""
@@ -80,7 +77,7 @@ def save_rows(population: Population, paths: Mapping[int, Path]) -> None:
 
 def load_rows(
     paths: Sequence[Path],
-    env: ArrayEnv,
+    env: AnyEnv,
     *,
     rewards: BlockReward | None = None,
     bonus: BlockReward | None = None,
@@ -262,10 +259,8 @@ def _tensors(population: Population) -> Iterator[tuple[str, Tensor]]:
     for group, values in groups.items():
         for name, value in values.items():
             yield f"{group}.{name}", value
-    for name in _LAST:
-        last = getattr(acting.rollout, name)
-        if last is not None:
-            yield f"last.{name}", torch.as_tensor(last[-1])
+    for name, tensor in acting.rollout.carried.items():
+        yield f"last.{name}", tensor[-1]
     if acting.memory is not None:
         yield "last.memory", acting.memory
     yield "open.length", torch.from_numpy(log.length)

@@ -28,7 +28,34 @@ Trust = Literal["language", "jail", "none"]
 Trainer = Literal["sb3", "population"]
 """Who trains: Stable-Baselines3, one agent in a process, or our PPO, many in one."""
 
+Device = Literal["cpu", "cuda"]
+"""Where a population and its environments are; other sums, so other last bits."""
+
 _SEEDS = ("seed", "eval_seed")
+
+
+def require_trainable_on(device: Any, *, trainer: str, trust: str) -> None:
+    """Refuse a device on which a trainer does not train.
+
+    Raises:
+        ValueError: for an unknown device, or a GPU for other trainings than those of
+            populations with rewards in the language.
+    """
+    if device not in get_args(Device):
+        raise ValueError(f"device: expected one of {get_args(Device)}, got {device!r}")
+    if device == "cpu":
+        return
+    if trust != "language":
+        why = "the jail opens no devices" if trust == "jail" else "it is trained by SB3"
+        raise ValueError(
+            f"device: rewards in full Python (trust {trust!r}) are trained on the CPU "
+            f"({why}); expected trust 'language', or device 'cpu'"
+        )
+    if trainer == "sb3":
+        raise ValueError(
+            f"device: trainer 'sb3' trains on the CPU here, got {device!r}; expected "
+            "trainer 'population', or device 'cpu'"
+        )
 
 
 def require_known(trust: Any) -> None:
@@ -54,9 +81,11 @@ class TrainingJob:
         trust: what the reward's text may be, and where it runs.
         trainer: who trains.
         whole: steps of the training that this is the beginning of; None: of itself.
+        device: where the population and its environments are.
 
     Raises:
-        ValueError: for an unknown base or algorithm, or a number out of bounds.
+        ValueError: for an unknown base, algorithm or device, a device on which the
+            trainer does not train, or a number out of bounds.
         TypeError: for a count that is no whole number, or a name that is no text.
     """
 
@@ -72,6 +101,7 @@ class TrainingJob:
     trust: Trust = "language"
     trainer: Trainer = "sb3"
     whole: int | None = None
+    device: Device = "cpu"
 
     def __post_init__(self) -> None:
         require_known(self.trust)
@@ -88,6 +118,7 @@ class TrainingJob:
             raise ValueError(
                 f"trainer: expected one of {get_args(Trainer)}, got {self.trainer!r}"
             )
+        require_trainable_on(self.device, trainer=self.trainer, trust=self.trust)
         least = {"steps": 1, "eval_episodes": 1, "record_episodes": 0}
         for name, low in (least | dict.fromkeys(_SEEDS, 0)).items():
             most = MOST_SEED if name in _SEEDS else MOST
@@ -96,14 +127,25 @@ class TrainingJob:
         if self.whole is not None:
             object.__setattr__(self, "whole", integer("whole", self.whole, self.steps))
 
+    def as_record(self) -> dict[str, Any]:
+        """Plain JSON types; the CPU is not named, as before there was a choice."""
+        return without_default(asdict(self), "device", "cpu")
+
+    @classmethod
+    def of_record(cls, values: Any) -> Self:
+        """The job that ``as_record`` told; Value- or TypeError for anything else."""
+        if isinstance(values, dict):
+            values = {"device": "cpu"} | values
+        return cls(**_checked(values, cls))
+
     def to_json(self) -> str:
         """Canonical JSON: equal jobs give equal text."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return json.dumps(self.as_record(), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """The job that ``to_json`` wrote; ValueError for anything else."""
-        return cls(**_record(text, cls))
+        return cls.of_record(json.loads(text))
 
     @property
     def key(self) -> str:
@@ -112,7 +154,7 @@ class TrainingJob:
 
 
 _COMMON = (
-    *("task", "steps", "base", "algo", "trust", "trainer", "whole"),
+    *("task", "steps", "base", "algo", "trust", "trainer", "whole", "device"),
     *("eval_episodes", "eval_seed", "record_episodes"),
 )
 """What the jobs of a group have in common."""
@@ -152,7 +194,7 @@ class Leg:
 
     def to_json(self) -> str:
         """What ``from_json`` reads."""
-        jobs = [asdict(job) for job in self.jobs]
+        jobs = [job.as_record() for job in self.jobs]
         return json.dumps({"jobs": jobs, "start": self.start}, sort_keys=True)
 
     @property
@@ -173,7 +215,7 @@ class Leg:
             raise ValueError("leg: expected a list of jobs")
         try:
             start = integer("start", values["start"])
-            jobs = [TrainingJob(**_checked(job, TrainingJob)) for job in values["jobs"]]
+            jobs = [TrainingJob.of_record(job) for job in values["jobs"]]
         except TypeError as error:
             raise ValueError(f"leg: {error}") from None
         return cls(tuple(jobs), start)
@@ -386,6 +428,11 @@ def outcome_from_json(text: str | bytes) -> Outcome | Trouble:
     if failure["line"] is not None:
         integer("failure line", failure["line"])
     return Failure(**failure)
+
+
+def without_default(record: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
+    """A record without a field that has the value that it had before it was added."""
+    return {k: v for k, v in record.items() if k != name or v != value}
 
 
 def _record(text: str | bytes, cls: type) -> dict[str, Any]:

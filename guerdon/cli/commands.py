@@ -20,6 +20,7 @@ TaskName = Annotated[str, tyro.conf.arg(metavar="TASK")]
 Algo = Literal["ppo", "sac"]
 Trust = Literal["language", "jail", "none"]
 Executor = Literal["local", "ray"]
+Device = Literal["cpu", "cuda"]
 
 
 def tasks(task: tyro.conf.Positional[str] = "", /, *, json: bool = False) -> Answer:
@@ -127,6 +128,7 @@ def search(
     workers: int = 0,
     executor: Executor = "local",
     ray_address: str | None = None,
+    device: Device = "cpu",
     budget_tokens: int | None = None,
     budget_usd: float | None = None,
     cache: Path | None = None,
@@ -157,12 +159,14 @@ def search(
         eta: of halving: the best 1 / eta of a rung go on.
         rungs: of halving: number of rungs, the full training included.
         seed: seed of everything that the search draws.
-        workers: training processes at a time; 0 for one per core of this machine, so
-            say how many for a cluster.
+        workers: training processes at a time; 0 for one per core of this machine, and
+            with --device cuda for one alone. Say how many for a cluster.
         executor: local: trainings run on this machine. ray: on a Ray cluster, with the
             same results.
         ray_address: HOST:PORT or auto, of a cluster that this machine has joined; by
             default RAY_ADDRESS, or a cluster of this machine alone.
+        device: cuda: populations and their environments are on an NVIDIA GPU, which no
+            hardware has seen yet; only where the task has the batched engine.
         budget_tokens: most tokens of the language model.
         budget_usd: most US dollars of the language model.
         cache: folder of bought answers that runs share; each keeps its own without.
@@ -174,7 +178,7 @@ def search(
     """
     from guerdon.cli.progress import observed_search
     from guerdon.report.profile import read_profile
-    from guerdon.run import Resources, RunConfig, cores
+    from guerdon.run import Resources, RunConfig
 
     config = RunConfig(
         task=task,
@@ -194,9 +198,10 @@ def search(
         race=race,
         eta=eta,
         rungs=rungs,
+        device=device,
     )
     resources = Resources(
-        workers=integer("workers", workers) or cores(),
+        workers=integer("workers", workers) or config.workers(),
         budget_tokens=budget_tokens,
         budget_usd=budget_usd,
         cache=cache,
@@ -222,6 +227,7 @@ def train(
     eval_episodes: int = 32,
     out: Path | None = None,
     trust: Trust = "language",
+    device: Device = "cpu",
     profile: bool = False,
     json: bool = False,
 ) -> Answer:
@@ -239,6 +245,8 @@ def train(
         trust: what the file is: language, a program of the reward language; jail, a
             module of Python with a function reward, run confined; none, the same with
             your rights.
+        device: cpu: Stable-Baselines3 trains. cuda: our PPO on an NVIDIA GPU, which no
+            hardware has seen yet; only where the task has the batched engine.
         profile: also print where the time went.
         json: print JSON instead of a table.
     """
@@ -269,6 +277,7 @@ def train(
             out=out,
             progress=progress,
             trust=trust,
+            device=device,
         ),
         quiet=json,
     )

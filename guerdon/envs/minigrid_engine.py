@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from guerdon.envs.arrays import ArrayEnv
+from guerdon.extras import require_installed
 from guerdon.types import ActionSpec, Layout
 
 if TYPE_CHECKING:
     # The engine takes its levels' features from this side, so it is loaded later.
     from guerdon.envs.grid.vector import GridEnv, GridVectorEnv
     from guerdon.envs.task import Task
+    from guerdon.envs.tensors import TensorEnv
 
 PARTS = ("make_base", "layout", "action", "read", "fitness", "success", "horizon")
 """Parts of a task that the engine has built in."""
@@ -60,6 +62,27 @@ class Grid:
         from guerdon.envs.grid.choose import make_engine
 
         return make_engine(self.level, lanes)
+
+    def require_device(self, device: str) -> None:
+        """Refuse a device that the grids could not run on.
+
+        Raises:
+            guerdon.extras.MissingExtra: when torch, or numba with CUDA support, is not
+                installed.
+            RuntimeError: when there is no GPU that both can use.
+            ValueError: for another device.
+        """
+        require_installed("torch", "torch")
+        from guerdon.envs.grid.cuda_device import require_gpu
+
+        require_gpu(device)
+
+    def on_device(self, lanes: int, device: str) -> TensorEnv:
+        """So many lanes on a GPU; raises as ``require_device`` does."""
+        require_installed("torch", "torch")
+        from guerdon.envs.grid.cuda import CudaGridEngine
+
+        return CudaGridEngine(self.level, lanes, device=device)
 
     def make(self, **kwargs: Any) -> GridEnv:
         """One environment.

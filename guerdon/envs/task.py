@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -15,6 +15,10 @@ from gymnasium.error import ResetNeeded
 from guerdon.checks import integer
 from guerdon.envs.arrays import ArrayEnv
 from guerdon.types import ActionSpec, Episode, Feature, Features, Layout
+
+if TYPE_CHECKING:
+    # It loads torch, which tasks do without.
+    from guerdon.envs.tensors import TensorEnv
 
 __all__ = [
     "Engine",
@@ -88,6 +92,20 @@ class Engine(Protocol):
 
     def __call__(self, lanes: int) -> ArrayEnv:
         """So many environments as arrays."""
+        ...
+
+    def require_device(self, device: str) -> None:
+        """Refuse a device that it could not run on.
+
+        Raises:
+            guerdon.extras.MissingExtra: when what that takes is not installed.
+            RuntimeError: when it is not there; says what to do.
+            ValueError: for a device that it never runs on.
+        """
+        ...
+
+    def on_device(self, lanes: int, device: str) -> TensorEnv:
+        """So many environments as tensors; raises as ``require_device`` does."""
         ...
 
     def make(self, **kwargs: Any) -> gym.Env[Any, Any]:
@@ -187,6 +205,19 @@ class Task:
         raise ValueError(
             f"task {self.id}: engine: expected {' or '.join(names)}, got {engine!r}"
         )
+
+    def engine_on(self, device: str) -> Engine:
+        """The batched engine for a device that is not the CPU.
+
+        Raises:
+            ValueError: for a task that has none.
+        """
+        if self.engine is None:
+            raise ValueError(
+                f"device: {device!r} takes a task with the batched engine, as levels "
+                f"of MiniGrid are, and {self.id} has none; expected device 'cpu'"
+            )
+        return self.engine
 
     def make(self, *, engine: str | None = None, **kwargs: Any) -> gym.Env[Any, Any]:
         """One environment of this task.

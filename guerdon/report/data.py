@@ -62,6 +62,7 @@ _COMMAND_FLAGS = (
     "race",
     "eta",
     "rungs",
+    "device",
 )
 
 

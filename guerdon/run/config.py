@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -14,9 +14,12 @@ from guerdon.agents.recipes import recipe_for
 from guerdon.agents.training import (
     EVALUATION_SEED,
     MOST_SEED,
+    Device,
     TrainingJob,
     Trust,
     require_known,
+    require_trainable_on,
+    without_default,
 )
 from guerdon.agents.workers import JOB_FUNCTION
 from guerdon.checks import MOST, integer, number
@@ -83,9 +86,12 @@ class RunConfig:
         eta: halving: the best ``1 / eta`` of a rung go on.
         rungs: halving: number of rungs, 1 to 10; the others get a leg of the lowest one
             at a time.
+        device: ``"cuda"`` puts populations and their engines on an NVIDIA GPU, which
+            has never been done on hardware; the trusted evaluation stays on the CPU.
 
     Raises:
-        ValueError: for a number out of bounds, an unknown algorithm or trust.
+        ValueError: for a number out of bounds, an unknown algorithm, trust or device,
+            or a device on which the trainer does not train.
         TypeError: for a count that is no whole number, or a name that is no text.
     """
 
@@ -106,9 +112,11 @@ class RunConfig:
     race: RaceName = "auto"
     eta: int = 2
     rungs: int = 4
+    device: Device = "cpu"
 
     def __post_init__(self) -> None:
         require_known(self.trust)
+        require_trainable_on(self.device, trainer=self.trainer, trust=self.trust)
         for name, known in (
             ("trainer", ("auto", "population", "sb3")),
             ("race", get_args(RaceName)),
@@ -145,12 +153,15 @@ class RunConfig:
         The steps are those that every training really takes, never fewer.
 
         Raises:
-            ValueError: for an algorithm that cannot act in the task, or a race where
-                trainings cannot be put down.
+            ValueError: for an algorithm that cannot act in the task, a race where
+                trainings cannot be put down, or a GPU and a task without the engine.
         """
         recipe = recipe_for(task, self.algo)
         trainer, race = self.trainer, self.race
-        if trainer == "auto":
+        if self.device != "cpu":
+            task.engine_on(self.device)
+            trainer = "population"
+        elif trainer == "auto":
             fast = task.engine is not None and find_spec("numba") is not None
             trainer = "population" if fast and recipe.algo == "ppo" else "sb3"
         if trainer == "population" and recipe.algo != "ppo":
@@ -191,7 +202,16 @@ class RunConfig:
             eval_episodes=self.eval_episodes,
             trainer="population" if self.trainer == "population" else "sb3",
             whole=self.steps if self.trainer == "population" else None,
+            device=self.device if self.trainer == "population" else "cpu",
         )
+
+    def as_record(self) -> dict[str, Any]:
+        """What a run folder remembers; the CPU is not named, as in older folders."""
+        return without_default(asdict(self), "device", "cpu")
+
+    def workers(self) -> int:
+        """Training processes by default: one on a GPU, else one per core."""
+        return 1 if self.device == "cuda" else cores()
 
 
 def cores() -> int:
@@ -207,6 +227,7 @@ class Resources:
 
     Args:
         workers: training processes at a time; one per core of this machine by default.
+            Each that trains on a GPU has a context of its own there.
         budget_tokens: most tokens of the language model, or None.
         budget_usd: most US dollars, or None.
         deadline_s: seconds after which one training is killed, and a population after

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from guerdon.run.config import (
     RunConfig,
 )
 from guerdon.run.crashes import NothingTrains
+from guerdon.run.device import require_device
 from guerdon.run.loop import Loop
 from guerdon.run.single import require_trainable
 from guerdon.run.trust import UNSAFE, require_enforced
@@ -68,7 +68,8 @@ def run_search(
             steps are rounded up to whole rollouts of the task's recipe, which the
             observer is told as ``steps``.
         folder: the run folder, a path or its text.
-        resources: what may be used.
+        resources: what may be used; by default one training process per core, and one
+            on a GPU.
         observe: told what happens; also from the thread that asks the model.
 
     Returns:
@@ -77,10 +78,11 @@ def run_search(
     Raises:
         JournalError: for a folder that is not this run's, or is damaged; it is left
             untouched. ``JournalBusy``, when another process is at it, names that one.
-        ValueError: for an unknown task or model, or a recording that cannot be read; no
-            folder is made then. Also for an environment that raises or gives numbers
-            that are not finite in random play, and (``NothingTrains``) when every
-            training crashes in the same way, the baseline's too.
+        ValueError: for an unknown task or model, a recording that cannot be read, or a
+            device that is not there or does not go with the rest; no folder is made
+            then. Also for an environment that raises or gives numbers that are not
+            finite in random play, and (``NothingTrains``) when every training crashes
+            in the same way, the baseline's too.
         TypeError: for an argument of another type.
         MissingExtra: when the task, the training or the model needs one that is not
             installed; no folder is made then.
@@ -104,7 +106,8 @@ def run_search(
     with machine_faults(folder):
         summary = _finished(config, folder)
         if summary is None:
-            summary = _search(config, task, folder, resources or Resources(), observe)
+            given = resources or Resources(workers=config.workers())
+            summary = _search(config, task, folder, given, observe)
             write_report(folder)
         elif not (folder / HTML_NAME).exists():
             write_report(folder)
@@ -122,7 +125,7 @@ def _agreed(
         return whole
     if (folder / FILE_NAME).exists():
         with Journal.open(folder, readonly=True) as journal:
-            if journal.meta("config") == json.loads(canonical(asdict(asked))):
+            if journal.meta("config") == json.loads(canonical(asked.as_record())):
                 return asked
     if asked.steps != whole.steps:
         observe("steps", {"asked": asked.steps, "trained": whole.steps})
@@ -135,7 +138,7 @@ def _finished(config: RunConfig, folder: Path) -> dict[str, Any] | None:
         return None
     with Journal.open(folder, readonly=True) as journal:
         summary = journal.meta("summary")
-        same = journal.meta("config") == json.loads(canonical(asdict(config)))
+        same = journal.meta("config") == json.loads(canonical(config.as_record()))
     if summary is None or not same:
         return None
     if not isinstance(summary, dict) or not summary.keys() >= _SUMMARY:
@@ -163,6 +166,7 @@ def _search(
             require_free_for_new(folder)
         require_trainable(task, config.algo)
         require_enforced(config.trust)
+        require_device(task, config.device, resources.executor)
         if resources.executor == "ray":
             require_installed("ray", "ray")
             require_address(resources.ray_address)
@@ -221,7 +225,7 @@ def _pool(resources: Resources, config: RunConfig, folder: Path) -> Pool:
 
 
 def _journal(folder: Path, config: RunConfig) -> Journal:
-    return Journal.open_or_create(folder, asdict(config))
+    return Journal.open_or_create(folder, config.as_record())
 
 
 def _noted(journal: Journal, observe: Observer) -> Note:

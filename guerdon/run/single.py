@@ -12,7 +12,15 @@ from typing import Any, Literal
 from guerdon.agents.recipes import recipe_for
 from guerdon.agents.server import require_workers
 from guerdon.agents.statistics import interval, share_interval
-from guerdon.agents.training import Outcome, TrainingJob, Trouble, Trust
+from guerdon.agents.training import (
+    Device,
+    Leg,
+    Outcome,
+    TrainingJob,
+    Trouble,
+    Trust,
+    require_trainable_on,
+)
 from guerdon.checks import integer
 from guerdon.envs import Task, load_task
 from guerdon.extras import MissingExtra, require_installed
@@ -26,6 +34,7 @@ from guerdon.faults import (
 from guerdon.report.profile import training_profile
 from guerdon.reward_design.language import Rejected, parse
 from guerdon.run.config import Resources
+from guerdon.run.device import require_device
 from guerdon.run.trust import require_enforced
 from guerdon.types import Failure
 
@@ -75,11 +84,13 @@ def train_one(
     out: Path | str | None = None,
     progress: Callable[[float], None] | None = None,
     trust: Trust = "language",
+    device: Device = "cpu",
 ) -> dict[str, Any]:
     """Train one agent and give its true score.
 
     A reward of the language is trained in this process, one in full Python in the
-    jail, or with trust ``"none"`` in a process of its own.
+    jail, or with trust ``"none"`` in a process of its own. Stable-Baselines3 trains on
+    the CPU; on a GPU it is our PPO, as a population of one.
 
     Args:
         task: id of a task, or ``module:object``.
@@ -91,6 +102,8 @@ def train_one(
         seed: seed of the training.
         eval_episodes: episodes of the evaluation afterwards.
         out: folder for weights, episodes and ``result.json``.
+        device: ``"cuda"`` for an NVIDIA GPU and a task with the batched engine; it has
+            never been run on hardware.
         progress: told the finished share.
 
     Returns:
@@ -101,13 +114,14 @@ def train_one(
     Raises:
         ValueError: for an unknown task, a number out of bounds or a wrong algorithm,
             or an environment that cannot be made; for the jail where a layer of it is
-            missing.
+            missing; for a device that is not there, or does not go with the rest.
         TypeError: for an argument of another type.
         MissingExtra: names the extra that is not installed.
         OSError: for a disk that is full or not to be written to, or too little memory.
     """
     if isinstance(out, str) and not out:
         raise ValueError("out: expected a folder, got an empty text")
+    require_trainable_on(device, trainer="population", trust=trust)
     job = TrainingJob(
         task=task,
         reward=reward,
@@ -117,6 +131,8 @@ def train_one(
         algo=algo,
         eval_episodes=eval_episodes,
         trust="language" if reward in NAMES else trust,
+        trainer="sb3" if device == "cpu" else "population",
+        device=device,
     )
     one = load_task(task)
     if job.trust != "language" and _is_program(reward, one):
@@ -125,6 +141,9 @@ def train_one(
     # Weights and result name the steps that were taken, not those asked for.
     job = replace(job, steps=recipe_for(one, algo).whole_steps(job.steps))
     require_enforced(job.trust)
+    if device != "cpu":
+        require_device(one, device)
+        job = replace(job, whole=job.steps)
     if job.trust != "language":
         require_workers()
     if out is not None:
@@ -162,6 +181,11 @@ def _trained(
     job: TrainingJob, out: Path | None, progress: Callable[[float], None] | None
 ) -> Outcome:
     """Here, or where the job's trust says."""
+    if job.trainer == "population":
+        from guerdon.agents.population import train_leg
+
+        with machine_faults(out):
+            return train_leg(Leg((job,)), folder=out, progress=progress)[0]
     if job.trust == "language":
         from guerdon.agents.sb3 import train
 

@@ -9,7 +9,6 @@ import struct
 import tracemalloc
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +205,7 @@ def test_a_search_on_a_folder_with_a_hostile_bank_is_refused(
     asked = RunConfig(
         task=CARTPOLE, llm="sampler", candidates=2, rounds=1, seeds=1, steps=32
     ).whole(TASK)
-    Journal.create(folder, asdict(asked)).close()
+    Journal.create(folder, asked.as_record()).close()
     hostile = RECORDINGS["a pickled object"](arrays(recording))
     (folder / "bank.npz").write_bytes(npz(hostile))
     function = Resources(workers=1, function="tests.adversarial.jobs:train")

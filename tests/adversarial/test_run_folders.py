@@ -8,7 +8,6 @@ import re
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -183,7 +182,9 @@ def test_a_journal_that_names_files_elsewhere_is_refused_with_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], column: str, name: str
 ) -> None:
     asked = RunConfig(task="guerdon/CartPole-v1", llm="sampler")
-    folder = write_run(tmp_path / "run", **asdict(asked.whole(load_task(asked.task))))
+    folder = write_run(
+        tmp_path / "run", **asked.whole(load_task(asked.task)).as_record()
+    )
     value = json.dumps({"fitness": 1.0, "episodes": name})
     put(folder, "trainings", column, name if column == "artifact" else value)
     assert main(["report", str(folder)]) == 2
@@ -196,7 +197,7 @@ def test_a_finished_run_is_shown_without_a_letter_that_a_terminal_obeys(
 ) -> None:
     asked = RunConfig(task="guerdon/CartPole-v1", llm="sampler")
     whole = asked.whole(load_task(asked.task))
-    folder = write_run(tmp_path / "run", **asdict(whole))
+    folder = write_run(tmp_path / "run", **whole.as_record())
     words = ["search", asked.task, "--out", str(folder), "--llm", "sampler"]
     assert main(words) == 0
     shown = capsys.readouterr()

@@ -12,8 +12,8 @@ for CUDA, and a driver.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,25 +37,12 @@ from guerdon.envs.grid.state import (
 )
 from guerdon.envs.grid.view import view_shape, view_table
 from guerdon.envs.minigrid import action_of
+from guerdon.envs.tensors import TensorArrays
 from guerdon.types import ActionSpec
 
 
-class TensorArrays(NamedTuple):
-    """``guerdon.envs.arrays.Arrays`` as tensors on the device."""
-
-    obs: Tensor
-    reward: Tensor
-    terminated: Tensor
-    truncated: Tensor
-    features: Tensor
-    first: Tensor
-    final_obs: Tensor
-    fitness: Tensor
-    success: Tensor
-
-
 class CudaGridEngine:
-    """``GridEngine`` on a GPU; every array is a tensor there and no step copies one.
+    """``GridEngine`` on a GPU; a ``TensorEnv``, none of whose steps copies an array.
 
     Numbers are those of the CPU engine: the same seeds and actions give the same steps.
     Work is put on torch's current stream, so tensors may be used as any other's.
@@ -276,6 +263,49 @@ class CudaGridEngine:
             own.copy_(torch.tensor(given))
         self.begun = True
         return self.observe()
+
+    def get_lanes(self) -> dict[str, np.ndarray]:
+        """The state as ``GridEngine`` gives it: either takes up what the other has."""
+        cells, numbers, seeds = self.export()
+        return {
+            "cells": cells,
+            "numbers": np.ascontiguousarray(numbers.T),
+            "seeds": seeds,
+        }
+
+    def set_lanes(self, values: Mapping[str, np.ndarray]) -> None:
+        """Go on from what ``get_lanes`` gave, here or in engines with other lanes.
+
+        Raises:
+            KeyError: for a missing part.
+            TypeError: for arrays of other dtypes.
+            ValueError: for other shapes, or for values that no state has.
+        """
+        numbers = np.ascontiguousarray(values["numbers"].T)
+        self.load_state(State(values["cells"], numbers, values["seeds"]))
+
+    def select(self, lanes: np.ndarray) -> CudaGridEngine:
+        """An engine with these lanes only, ``(M,)`` indices, in their states.
+
+        Raises:
+            RuntimeError: before the first ``reset``.
+        """
+        self._expect_begun()
+        fewer = type(self)(
+            self.level,
+            len(lanes),
+            view=self.view or "full",
+            autoreset=self.autoreset,
+            blocks=self.blocks,
+            device=self._device.name,
+        )
+        kept = torch.tensor(lanes, dtype=torch.int64, device=self.device)
+        fewer.cells.copy_(self.cells[kept])
+        fewer.numbers.copy_(self.numbers[:, kept])
+        fewer.seeds.copy_(self.seeds[kept])
+        fewer.begun = True
+        fewer.observe()
+        return fewer
 
     def close(self) -> None:
         """Nothing is held but the tensors."""

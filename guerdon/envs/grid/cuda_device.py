@@ -14,6 +14,30 @@ THREADS = 128
 """Lanes that a block of threads takes."""
 
 
+def require_gpu(name: str) -> None:
+    """Refuse a GPU that torch and numba could not share; holds nothing of it.
+
+    Args:
+        name: ``cuda`` or ``cuda:N``.
+
+    Raises:
+        guerdon.extras.MissingExtra: when numba, or its CUDA support, is not installed.
+        RuntimeError: when there is no driver, or torch was not built for it; says what
+            to do.
+        ValueError: for another name.
+    """
+    require_compiler()
+    from guerdon.envs.grid.cuda_kernels import config, cuda
+
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or not (number.isdecimal() or name == "cuda"):
+        raise ValueError(f"device: expected 'cuda' or 'cuda:0', got {name!r}")
+    if config.ENABLE_CUDASIM:
+        _expect_plain_python(config)
+    else:
+        _expect_gpu(name, cuda)
+
+
 class Device:
     """One GPU; the CPU where numba's simulator plays a GPU.
 
@@ -28,25 +52,21 @@ class Device:
     """
 
     def __init__(self, name: str) -> None:
-        require_compiler()
+        require_gpu(name)
         from guerdon.envs.grid.cuda_kernels import config, cuda
 
-        kind, _, number = name.partition(":")
-        if kind != "cuda" or not (number.isdecimal() or name == "cuda"):
-            raise ValueError(f"device: expected 'cuda' or 'cuda:0', got {name!r}")
         self._cuda = cuda
         self.simulated = bool(config.ENABLE_CUDASIM)
         if self.simulated:
-            _expect_plain_python(config)
-            self.torch = torch.device("cpu")
+            self.name, self.torch = name, torch.device("cpu")
             return
-        _expect_gpu(name, cuda)
+        number = name.partition(":")[2]
         index = int(number) if number else torch.cuda.current_device()
         if index >= torch.cuda.device_count():
             raise RuntimeError(
                 f"device {name!r}: this machine has {torch.cuda.device_count()} GPU(s)"
             )
-        self.torch = torch.device("cuda", index)
+        self.name, self.torch = f"cuda:{index}", torch.device("cuda", index)
         self._streams: dict[int, Any] = {0: 0}
 
     def hand(self, tensor: Tensor) -> Any:

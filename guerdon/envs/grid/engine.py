@@ -296,7 +296,7 @@ class GridEngine:
             self.level,
             len(lanes),
             threads=self.threads,
-            view=self.view,
+            view=self.view or "full",
             autoreset=self.autoreset,
             blocks=self.blocks,
         )

@@ -431,3 +431,19 @@ def test_without_the_compiler_the_extra_is_named(
     plain = compiled.compiled(lambda x: x + 1)
     assert plain(1) == 2
     assert engine_module.require_compiler is compiled.require_compiler
+
+
+@pytest.mark.parametrize("view", [5, "full"])
+def test_lanes_that_are_selected_go_on_as_they_would_among_all(view: int | str) -> None:
+    engine = GridEngine("DoorKey-5x5", 4, view=view)
+    engine.reset(np.arange(4))
+    rng, lanes = np.random.default_rng(0), np.array([3, 1])
+    actions = rng.integers(0, 7, (9, 4))
+    engine.step(actions[0])
+    fewer = GridEngine("DoorKey-5x5", 4, view=view)
+    fewer.load_state(engine.export())
+    fewer = fewer.select(lanes)
+    for row in actions[1:]:
+        whole, some = engine.step(row), fewer.step(row[lanes])
+        for a, b in zip(whole, some, strict=True):
+            np.testing.assert_array_equal(a[lanes], b)
