@@ -260,7 +260,8 @@ def main() -> None:
         )
         row = compared(ours, theirs, random_return(load_task(name), given.episodes))
         rows[name] = row | {"steps": steps, "numbers": case.why}
-    keep("fast_learning", "python -m benchmarks.fast_learning", rows, given.out)
+    command = "python -m benchmarks.fast_learning"
+    keep("fast_learning", command, rows, given.out, timed=False)
 
 
 if __name__ == "__main__":

@@ -178,16 +178,30 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def keep(
-    name: str, command: str, rows: Mapping[str, Any], folder: Path = RESULTS
+    name: str,
+    command: str,
+    rows: Mapping[str, Any],
+    folder: Path = RESULTS,
+    *,
+    timed: bool = True,
 ) -> None:
-    """Print the rows and keep them as ``NAME.json`` in a folder."""
+    """Print the rows and keep them as ``NAME.json`` in a folder.
+
+    Args:
+        name: of the file.
+        command: what made them.
+        rows: what was measured.
+        folder: where the file goes.
+        timed: they are times or made from times, which a busy machine spoils; counts,
+            scores and equal bytes are the same on any.
+    """
     load = max([*_loads, os.getloadavg()[0]])
     cores = os.cpu_count() or 1
     result = {
         "command": command,
         "machine": machine(),
         "load": round(load, 2),
-        "valid": load <= cores + 0.5,
+        "valid": not timed or load <= cores + 0.5,
         "wall_seconds": round(time.monotonic() - _STARTED, 1),
         "cpu_seconds": round(cpu_seconds(), 1),
         "rows": rows,

@@ -22,7 +22,7 @@ from benchmarks.fast_racing import (
     stops,
 )
 from benchmarks.fast_table import Claim, rows_of
-from benchmarks.harness import median_row, ratio_row, turns
+from benchmarks.harness import keep, median_row, ratio_row, turns
 from benchmarks.ranks import agreement
 from benchmarks.records import Records
 from benchmarks.trainers import BLOCK, TASK, policies
@@ -69,6 +69,18 @@ def test_sides_take_turns_and_the_order_alternates() -> None:
     row = ratio_row(found["a"], found["b"])
     assert (row["ratio"], row["low"], row["high"]) == (3.0, 3.0, 3.0)
     assert median_row(np.array([1.0, 2.0, 9.0]), "x")["x"] == 2.0
+
+
+def test_a_busy_machine_spoils_times_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (99.0, 99.0, 99.0))
+    keep("times", "x", {}, tmp_path)
+    keep("counts", "x", {}, tmp_path, timed=False)
+    told = {p.stem: json.loads(p.read_text()) for p in tmp_path.iterdir()}
+    assert not told["times"]["valid"]
+    assert told["counts"]["valid"]
+    assert told["counts"]["load"] == 99.0
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,7 @@ def main(total: int) -> None:
         f"python tests/envs/grid/parity.py {total}",
         {"all levels, every step equal": sums | {"levels": len(LEVELS)}, **rows},
         harness.RESULTS if total >= WHOLE else ROOT / harness.QUICK,
+        timed=False,
     )
 
 
