@@ -7,14 +7,14 @@ The clock stands still while the fresh ones are played, on both sides. It counts
 learning, from the first step on, without imports.
 
 Both sides have the same numbers: 16 environments x 128 steps, minibatches of 256, 4
-epochs, learning rate 7e-4, entropy .01. Of those that were tried with SB3 they needed the
-fewest steps. Larger batches (128 environments, minibatches of 512, 1e-3) give ours more
-steps a second and solve less: one of four seeds was not solved after two million steps.
+epochs, learning rate 7e-4, entropy .01. Of those that were tried with SB3 they needed
+the fewest steps. Larger batches (128 environments, minibatches of 512, 1e-3) give ours
+more steps a second and solve less: one of four seeds was not solved after two million.
 
 Both read one-hot cells through two layers of 64 and play one core. A training that is
 not solved is stopped at a number of steps, and its time counts as what it took till
-then, which favours the side that solves less. How many seeds either had stands beside the
-ratio.
+then, which favours the side that solves less. How many seeds either had stands beside
+the ratio.
 """
 
 from __future__ import annotations
