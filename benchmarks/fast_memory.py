@@ -1,10 +1,11 @@
-"""Whether the recurrent recipe learns what needs a memory: a level with and without.
+"""Whether the recurrent recipe learns what needs a memory: levels with and without.
 
 At the end of a corridor the agent has to go to the thing that it saw at the beginning.
-Without a memory it can only guess: its solved share stays at about one half. No gate is
-set; the row says what the task's recipe reaches with its GRU, and what the same numbers
-reach without it. Rows are kept in ``fast_memory.csv``, so a cut run goes on where it
-was, and more seeds or steps may be asked for later.
+In MemoryS7 it can still see it from there, so there is a way without a memory; in
+MemoryS13 it cannot, and without a memory it can only guess, which is right in one half.
+No gate is set; a row says what the task's recipe reaches with its GRU, and what the
+same numbers reach without it. Rows are kept in ``fast_memory.csv``, so a cut run goes
+on where it was, and more seeds or steps may be asked for later.
 """
 
 from __future__ import annotations
@@ -95,30 +96,22 @@ def compared(given: np.ndarray, without: np.ndarray) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Train what is missing, compare and keep."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--level", default="MemoryS7")
-    options.add_argument("--seeds", type=int, default=3)
-    options.add_argument("--steps", type=int, default=1_000_000)
-    options.add_argument("--episodes", type=int, default=128)
-    given = parsed(options)
-    if given.quick:
-        given.seeds, given.steps, given.episodes = 2, 4096, 4
-    torch.set_num_threads(1)
-    task = load_task(f"guerdon/{given.level}-v0")
-    records = Records(given.out / "fast_memory.csv", COLUMNS, key=4)
+def row_of(
+    records: Records, level: str, seeds: int, steps: int, episodes: int
+) -> tuple[str, dict[str, Any]]:
+    """Train what is missing of a level, and compare."""
+    task = load_task(f"guerdon/{level}-v0")
     found: dict[str, dict[str, np.ndarray]] = {}
     for side, recipe in sides(task).items():
-        who = {"task": task.id, "asked_steps": given.steps, "side": side}
-        key = task.id, given.steps, side
-        missing = [s for s in range(given.seeds) if not records.has(*key, s)]
+        who = {"task": task.id, "asked_steps": steps, "side": side}
+        key = task.id, steps, side
+        missing = [s for s in range(seeds) if not records.has(*key, s)]
         if missing:
-            learnt = learn(task, recipe, missing, given.steps, given.episodes)
+            learnt = learn(task, recipe, missing, steps, episodes)
             for seed, row in zip(missing, learnt, strict=True):
                 records.add(who | {"seed": seed} | row)
                 print(f"{task.id}, {side}, seed {seed}: {row}", flush=True)
-        kept = [row for row in records.of(*key) if int(row["seed"]) < given.seeds]
+        kept = [row for row in records.of(*key) if int(row["seed"]) < seeds]
         found[side] = {
             name: np.array([float(row[name]) for row in kept])
             for name in ("fitness", "success")
@@ -127,10 +120,26 @@ def main() -> None:
     row |= {
         "solved share of each, with": found["with"]["success"].tolist(),
         "solved share of each, without": found["without"]["success"].tolist(),
-        "seeds": given.seeds,
-        "steps": given.steps,
+        "seeds": seeds,
+        "steps": steps,
     }
-    rows = {f"{task.id}: difference of true scores": row}
+    return f"{task.id}: difference of true scores", row
+
+
+def main() -> None:
+    """Train what is missing, compare and keep."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--levels", nargs="+", default=["MemoryS7", "MemoryS13"])
+    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--steps", type=int, default=1_000_000)
+    options.add_argument("--episodes", type=int, default=128)
+    given = parsed(options)
+    if given.quick:
+        given.seeds, given.steps, given.episodes = 2, 4096, 4
+    torch.set_num_threads(1)
+    records = Records(given.out / "fast_memory.csv", COLUMNS, key=4)
+    asked = given.seeds, given.steps, given.episodes
+    rows = dict(row_of(records, level, *asked) for level in given.levels)
     command = "python -m benchmarks.fast_memory"
     keep("fast_memory", command, rows, given.out, timed=False)
 
