@@ -112,14 +112,19 @@ def check_alike(recipe: Recipe) -> dict[str, int]:
     """Both have the same weights to learn and take as many gradient steps."""
     ours = one_agent(recipe)
     block = recipe.n_envs * recipe.n_steps
-    theirs = minigrid_model(LEVEL, recipe, block, 0)
+    return learnt_alike(ours, minigrid_model(LEVEL, recipe, block, 0))
+
+
+def learnt_alike(ours: Population, theirs: BaseAlgorithm) -> dict[str, int]:
+    """Compare both, of which each then has learned a block."""
+    block, minibatch = ours.config.block, ours.config.minibatch
     weights = sum(value[0].numel() for value in ours.weights.values())
     assert weights == sum(p.numel() for p in theirs.policy.parameters())
     ours.collect()
     taken = int(ours.update().gradient_steps[0])
     theirs.learn(block)
     assert theirs.num_timesteps == ours.steps(0) == block
-    assert taken == theirs._n_updates * block // recipe.batch_size
+    assert taken == theirs._n_updates * block // minibatch
     return {"weights": weights, "gradient steps a block": taken}
 
 
@@ -286,16 +291,10 @@ def check_physics() -> dict[str, int]:
     ours = physics([0])
     block = ours.config.block
     theirs = sb3_physics(block)
-    weights = sum(value[0].numel() for value in ours.weights.values())
-    assert weights == sum(p.numel() for p in theirs.policy.parameters())
-    ours.collect()
-    taken = int(ours.update().gradient_steps[0])
-    theirs.learn(block)
-    assert theirs.num_timesteps == ours.steps(0) == block
-    assert taken == theirs._n_updates * block // ours.config.minibatch
+    found = learnt_alike(ours, theirs)
     ours.env.close()
     theirs.get_env().close()
-    return {"weights": weights, "gradient steps a block": taken}
+    return found
 
 
 def mujoco_rows(blocks: int, pairs: int, many: int) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Protocol, Self
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 from guerdon.agents.training import Outcome, TrainingJob, Trouble, Work
 
 
-class Pool(Protocol):
-    """Jobs in, outcomes out, in the order in which they finish."""
+class Pool(AbstractContextManager["Pool"], Protocol):
+    """Jobs in, outcomes out, in the order in which they finish; its end kills all."""
 
     def submit(self, work: Work, /, *, first: bool = False) -> None:
         """Queue a job, or several as a leg, behind the others or ``first`` of them."""
@@ -19,14 +19,3 @@ class Pool(Protocol):
 
     def progress(self, job: TrainingJob) -> float:
         """Finished share of a job, 0 to 1; 0 while it waits, 1 when it is done."""
-
-    def __enter__(self) -> Self:
-        """Itself."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Kill what still runs."""

@@ -130,23 +130,7 @@ class Rollout:
         """Whether the env is given ``actions`` themselves."""
         self.stored = self._made(env, home)
         self.arrays = [self._row(t) for t in range(steps)]
-        self.seen = self.stored.obs
-        """What the networks see."""
-        self.shared = not scaled and home == device
-        if not self.shared:
-            kind = torch.float32 if scaled else self.seen.dtype
-            self.seen = torch.zeros(self.seen.shape, dtype=kind, device=device)
-        self.final_seen = self.stored.final_obs
-        """``(T, L, *shape)`` the same of ``final_obs``, where the env gives tensors."""
-        self.final_state: Tensor | None = None
-        """``(T, L, memory)`` after every step, where the env gives tensors."""
-        if self.in_tensors and scaled:
-            self.final_seen = torch.zeros_like(self.seen[1:])
-        if self.in_tensors and arch.memory:
-            self.final_state = torch.zeros(steps, lanes, arch.memory, device=device)
-        self.policy = torch.zeros(steps, lanes, arch.outputs, device=device)
-        self.values = torch.zeros(steps + 1, lanes, arch.heads, device=device)
-        self.starts = torch.ones(steps + 1, lanes, dtype=torch.bool, device=device)
+        self._for_networks(arch, device, scaled)
         self.masks: Tensor | None = None
         if masked:
             self.masks = torch.ones(
@@ -162,6 +146,33 @@ class Rollout:
         if self.masks is not None:
             self.carried["masks"] = self.masks
         self.finals: list[Final] = []
+        self._for_host()
+
+    def _for_networks(
+        self, arch: Architecture, device: torch.device, scaled: bool
+    ) -> None:
+        """Make what the networks see and say."""
+        steps, lanes = self.steps, self.lanes
+        self.seen = self.stored.obs
+        """What the networks see."""
+        self.shared = not scaled and self.stored.obs.device == device
+        if not self.shared:
+            kind = torch.float32 if scaled else self.seen.dtype
+            self.seen = torch.zeros(self.seen.shape, dtype=kind, device=device)
+        self.final_seen = self.stored.final_obs
+        """``(T, L, *shape)`` the same of ``final_obs``, where the env gives tensors."""
+        self.final_state: Tensor | None = None
+        """``(T, L, memory)`` after every step, where the env gives tensors."""
+        if self.in_tensors and scaled:
+            self.final_seen = torch.zeros_like(self.seen[1:])
+        if self.in_tensors and arch.memory:
+            self.final_state = torch.zeros(steps, lanes, arch.memory, device=device)
+        self.policy = torch.zeros(steps, lanes, arch.outputs, device=device)
+        self.values = torch.zeros(steps + 1, lanes, arch.heads, device=device)
+        self.starts = torch.ones(steps + 1, lanes, dtype=torch.bool, device=device)
+
+    def _for_host(self) -> None:
+        """Make what rewards and the episode log read."""
         self._copies: list[tuple[Tensor, Tensor]] = []
         self.prev, self.now = self._shown("prev"), self._shown("now")
         self.reward, self.sent = self._shown("reward"), self._shown("sent")
@@ -225,11 +236,6 @@ class Rollout:
         copy = torch.zeros(own.shape, dtype=own.dtype, pin_memory=own.is_cuda)
         self._copies.append((copy, own))
         return copy.numpy()
-
-    @property
-    def obs(self) -> np.ndarray:
-        """``(T + 1, L, *shape)`` what the env showed; of a GPU a copy made now."""
-        return self.stored.obs.cpu().numpy()
 
     def begin(self) -> None:
         """Let the block start where the last one ended."""

@@ -14,16 +14,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Self
 
+from guerdon.closing import Closing
 from guerdon.llm.client import ModelError
 
 BODY_CAP = 4 << 20
 """Most bytes of a response that are read."""
 
 
-class Deadline:
+class Deadline(Closing):
     """Ends an HTTP call at a moment, whatever the server is doing.
 
     Use it as a context manager around the call.
@@ -56,14 +56,10 @@ class Deadline:
 
     def __enter__(self) -> Self:
         self._timer.start()
-        return self
+        return super().__enter__()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """The call has ended by itself."""
         self._timer.cancel()
         with self._lock:
             self._socket = None

@@ -94,7 +94,7 @@ def everything(population: Population) -> dict[str, Tensor]:
     ended = torch.tensor(roll.terminated | roll.truncated)
     for name in ("fitness", "success"):
         found[f"host.{name}"] = torch.tensor(getattr(roll, name))[ended]
-    found["host.obs"] = torch.tensor(roll.obs)
+    found["host.obs"] = roll.stored.obs.clone()
     found["policy"], found["values"] = roll.policy.clone(), roll.values.clone()
     return found
 

@@ -62,7 +62,11 @@ def test_the_file_of_the_weights_plays_as_the_row_does(tmp_path: Path) -> None:
     rewards = ProgramRewards(task, [GOOD, "sparse"], "sparse", ENVS)
     population = Population(env, own, [0, 3], rewards=rewards)
     population.learn(HALF)
-    obs = population.acting.rollout.obs[:20].reshape(-1, *env.observation_space.shape)
+    obs = (
+        population.acting.rollout.stored.obs[:20]
+        .numpy()
+        .reshape(-1, *env.observation_space.shape)
+    )
     rng = np.random.default_rng(0)
     said = []
     for r, outcome in enumerate(found):

@@ -227,7 +227,7 @@ def test_an_update_is_that_of_sb3_on_the_same_rollout(continuous: bool) -> None:
         torch.testing.assert_close(values.detach(), roll.values[t])
         starts = roll.starts[t].numpy()
         buffer.add(
-            roll.obs[t],
+            roll.stored.obs[t].numpy(),
             actions.view(4, -1).numpy(),
             reward,
             starts,

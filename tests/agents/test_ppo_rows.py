@@ -327,7 +327,7 @@ def test_a_policy_draws_from_its_own_distribution() -> None:
     population.collect()
     roll = population.acting.rollout
     policy = population.policy(0)
-    obs = np.repeat(roll.obs[0, :1], 4000, 0)
+    obs = np.repeat(roll.stored.obs[0, :1].numpy(), 4000, 0)
     drawn = policy.predict(obs, deterministic=False, rng=np.random.default_rng(0))
     shares = np.bincount(drawn, minlength=3) / len(drawn)
     expected = torch.softmax(roll.policy[0, 0], -1).numpy()

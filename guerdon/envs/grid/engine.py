@@ -272,12 +272,7 @@ class GridEngine:
 
     def get_lanes(self) -> dict[str, np.ndarray]:
         """The state as arrays with a row per lane, for ``set_lanes`` of any engine."""
-        cells, numbers, seeds = self.export()
-        return {
-            "cells": cells,
-            "numbers": np.ascontiguousarray(numbers.T),
-            "seeds": seeds,
-        }
+        return self.export().as_lanes()
 
     def set_lanes(self, values: Mapping[str, np.ndarray]) -> None:
         """Go on from what ``get_lanes`` gave, here or in engines with other lanes.
@@ -287,8 +282,7 @@ class GridEngine:
             TypeError: for arrays of other dtypes.
             ValueError: for other shapes, or for values that no state has.
         """
-        numbers = np.ascontiguousarray(values["numbers"].T)
-        self.load_state(State(values["cells"], numbers, values["seeds"]))
+        self.load_state(State.of_lanes(values))
 
     def select(self, lanes: np.ndarray) -> GridEngine:
         """An engine with these lanes only, ``(M,)`` indices, in their states."""

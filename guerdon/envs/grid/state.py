@@ -8,6 +8,7 @@ a feature asks for: a step then never searches the grid.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -112,6 +113,17 @@ class State(NamedTuple):
     """``(K, N)`` int32; see the names of the rows in this module."""
     seeds: np.ndarray
     """``(N,)`` int64, at least 0."""
+
+    @classmethod
+    def of_lanes(cls, values: Mapping[str, np.ndarray]) -> State:
+        """What ``as_lanes`` told, not checked; KeyError for a missing part."""
+        numbers = np.ascontiguousarray(values["numbers"].T)
+        return cls(values["cells"], numbers, values["seeds"])
+
+    def as_lanes(self) -> dict[str, np.ndarray]:
+        """The same as arrays with a row per lane."""
+        numbers = np.ascontiguousarray(self.numbers.T)
+        return {"cells": self.cells, "numbers": numbers, "seeds": self.seeds}
 
     @property
     def position(self) -> Array:
