@@ -165,8 +165,8 @@ def search(
             same results.
         ray_address: HOST:PORT or auto, of a cluster that this machine has joined; by
             default RAY_ADDRESS, or a cluster of this machine alone.
-        device: cuda: populations and their environments are on an NVIDIA GPU, which no
-            hardware has seen yet; only where the task has the batched engine.
+        device: cuda: populations and their environments are on an NVIDIA GPU; only
+            where the task has the batched engine. Never run on hardware yet.
         budget_tokens: most tokens of the language model.
         budget_usd: most US dollars of the language model.
         cache: folder of bought answers that runs share; each keeps its own without.
