@@ -245,8 +245,8 @@ def train(
         trust: what the file is: language, a program of the reward language; jail, a
             module of Python with a function reward, run confined; none, the same with
             your rights.
-        device: cpu: Stable-Baselines3 trains. cuda: our PPO on an NVIDIA GPU, which no
-            hardware has seen yet; only where the task has the batched engine.
+        device: cpu: Stable-Baselines3 trains. cuda: our PPO on an NVIDIA GPU; only
+            where the task has the batched engine. Never run on hardware yet.
         profile: also print where the time went.
         json: print JSON instead of a table.
     """
