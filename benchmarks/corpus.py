@@ -360,7 +360,7 @@ def train(
     missing = list(jobs.values())
     with (
         tempfile.TemporaryDirectory() as scratch,
-        WorkerPool(workers, DEADLINE, Path(scratch)) as pool,
+        WorkerPool(workers, DEADLINE, Path(scratch), populations_only=True) as pool,
     ):
         for first in range(0, len(missing), ROWS):
             pool.submit(Leg(tuple(missing[first : first + ROWS])))

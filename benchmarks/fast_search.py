@@ -2,9 +2,10 @@
 
 Claims: a list of candidates is trained and judged at least ten times as fast as by an
 Eureka-style loop (``eureka_candidate.py``: SB3 on MiniGrid, two processes at a time,
-same hyper-parameters and steps), and 25 times as fast where the candidates race. Both
-sides are whole programs from their start to their answer, imports included, on two
-cores. Before the clock starts both pay the same rewards on the same steps, bit for bit.
+same hyper-parameters and steps), and 25 times as fast where the candidates race
+(``raced_candidates.py``). Both sides are whole programs from their start to their
+answer, imports included, on two cores. Before the clock starts both pay the same
+rewards on the same steps, bit for bit.
 """
 
 from __future__ import annotations
@@ -25,39 +26,13 @@ import numpy as np
 
 from benchmarks.harness import keep, parsed, ratio_row, turns
 from benchmarks.ranks import agreement
-from benchmarks.trainers import BLOCK, BUDGET, TASK, Workers, candidates, job, policies
-from guerdon.reward_design.search.race import Race
-
-
-def drive(race: Race, sources: Sequence[str], seed: int) -> dict[str, Any]:
-    """Race candidates; the last score of each, None for one that failed."""
-    names = {str(i): source for i, source in enumerate(sources)}
-    for name in names:
-        race.enter(name)
-    race.close()
-    with Workers() as workers:
-        while legs := race.ask(len(sources)):
-            for start, stop in dict.fromkeys((leg.start, leg.stop) for leg in legs):
-                group = [leg for leg in legs if (leg.start, leg.stop) == (start, stop)]
-                jobs = [job(names[g.name], stop, race.budget, seed) for g in group]
-                for leg, found in zip(group, workers.train(jobs, start), strict=True):
-                    if found is None:
-                        race.fail(leg.name)
-                    else:
-                        race.tell(leg.name, stop, found)
-    best = race.best()
-    last = [r.latest.mean() if r.scores else None for r in race.runners.values()]
-    return {
-        "fitness": [None if one is None else float(one) for one in last],
-        "winner": best.name if best else None,
-        "steps": race.spent,
-    }
+from benchmarks.trainers import BLOCK, BUDGET, TASK, candidates
 
 
 def ours(policy: str, count: int, budget: int) -> dict[str, Any]:
     """A whole program of ours, from its start to its answer."""
-    command = [sys.executable, "-m", "benchmarks.fast_search", "--side", policy]
-    command += ["--candidates", str(count), "--budget", str(budget)]
+    command = [sys.executable, "-m", "benchmarks.raced_candidates", policy]
+    command += [str(count), str(budget)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -185,19 +160,12 @@ def rank_of(winner: str | None, scores: Sequence[float | None]) -> int | None:
 
 
 def main() -> None:
-    """Measure and keep; or be one side of it."""
+    """Measure and keep."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--pairs", type=int, default=7)
     options.add_argument("--candidates", type=int, default=16)
     options.add_argument("--budget", type=int, default=BUDGET)
-    options.add_argument("--side", choices=["full", "halving"], help="used inside")
     given = parsed(options)
-    if given.side:
-        make, _ = policies(given.budget, given.candidates)[
-            "full" if given.side == "full" else "halving, eta 2"
-        ]
-        print(json.dumps(drive(make(), candidates(given.candidates), 0)))
-        return
     if given.quick:
         given.pairs, given.candidates, given.budget = 1, 2, 2 * BLOCK
     rows = minute_rows(given.candidates, given.budget, given.pairs)

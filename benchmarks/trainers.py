@@ -35,7 +35,9 @@ class Workers:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        self._pool = WorkerPool(2, DEADLINE, Path(self._folder.name))
+        self._pool = WorkerPool(
+            2, DEADLINE, Path(self._folder.name), populations_only=True
+        )
 
     def __enter__(self) -> Workers:
         return self

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 
-def _start_light_server() -> None:
+def _start_light_server(populations_only: bool = False) -> None:
     """Workers without torch, which these trainings do not need."""
     from guerdon.agents import server
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save
+from safetensors.torch import load
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.sac.policies import SACPolicy
@@ -22,16 +22,20 @@ from torch import nn
 
 from guerdon.agents.encoders import OneHotGrid
 from guerdon.agents.environments import make_env
+from guerdon.agents.policy_files import (
+    FORMAT,
+    ROW_FORMAT,
+    Normalizer,
+    file_bytes,
+    in_words,
+)
 from guerdon.agents.recipes import Recipe
-from guerdon.agents.row_files import ROW_FORMAT, filled_policy
+from guerdon.agents.row_files import filled_policy
 from guerdon.agents.row_policy import RowPolicy
 from guerdon.agents.training import TrainingJob
 from guerdon.envs.table import TASKS
 from guerdon.envs.task import Task
 from guerdon.faults import whole_file
-
-FORMAT = "guerdon-policy-1"
-"""Name of the file format; the number grows when its reading changes."""
 
 _MAX_HEADER = 1 << 20
 """Bytes that the header of a policy's file may take."""
@@ -45,25 +49,6 @@ _OF_SB3 = {"epsilon": 1e-8, "limit": 10.0}
 
 _ALIAS = "features_extractor."
 """SB3 registers an extractor of its own per head a second time under this name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Normalizer:
-    """Running statistics of observations, frozen.
-
-    ``clip((x - mean) / sqrt(var + epsilon), -limit, limit)``
-    """
-
-    mean: np.ndarray
-    var: np.ndarray
-    epsilon: float
-    limit: float
-
-    def __call__(self, observations: np.ndarray) -> np.ndarray:
-        """``(N, *shape)`` observations as the network was trained on them."""
-        scaled = (observations - self.mean) / np.sqrt(self.var + self.epsilon)
-        clipped: np.ndarray = np.clip(scaled, -self.limit, self.limit)
-        return clipped.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,26 +143,13 @@ def policy_bytes(policy: TorchPolicy, job: TrainingJob, recipe: Recipe) -> bytes
     weights = _acting_part(policy.network).state_dict()
     apart = any(name.startswith(f"pi_{_ALIAS}") for name in weights)
     tensors = {
-        f"network.{name}": value.contiguous().clone()
+        f"network.{name}": value
         for name, value in weights.items()
         if not (apart and name.startswith(_ALIAS))
     }
     network = policy.network
-    header: dict[str, Any] = {
-        "format": FORMAT,
-        "job": json.loads(job.to_json()),
-        "recipe": asdict(recipe),
-        "spaces": in_words(network.observation_space, network.action_space),
-        "normalizer": None,
-    }
-    if policy.normalizer is not None:
-        tensors["normalizer.mean"] = torch.from_numpy(policy.normalizer.mean)
-        tensors["normalizer.var"] = torch.from_numpy(policy.normalizer.var)
-        header["normalizer"] = {
-            "epsilon": policy.normalizer.epsilon,
-            "limit": policy.normalizer.limit,
-        }
-    return save(tensors, metadata={"guerdon": json.dumps(header)})
+    told = in_words(network.observation_space, network.action_space)
+    return file_bytes(FORMAT, tensors, policy.normalizer, job, recipe, told)
 
 
 def claimed_policy(data: bytes, task: Task, recipe: Recipe) -> TorchPolicy:
@@ -361,16 +333,6 @@ def _box(space: spaces.Space[Any]) -> spaces.Box:
     if not isinstance(space, spaces.Box):
         raise ValueError(f"expected a Box to observe, got {space}")
     return space
-
-
-def in_words(observation: spaces.Space[Any], action: spaces.Space[Any]) -> list[str]:
-    """What a network takes and gives, for people and for comparing."""
-    chosen = (
-        f"{action.n} choices"
-        if isinstance(action, spaces.Discrete)
-        else f"actions of shape {action.shape}"
-    )
-    return [f"observations of shape {observation.shape}", chosen]
 
 
 def _require_same_spaces(

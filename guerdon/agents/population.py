@@ -17,12 +17,11 @@ from guerdon.agents.arrays import VectorArrays
 from guerdon.agents.environments import NonFinite
 from guerdon.agents.evaluate import Evaluation, save_episodes
 from guerdon.agents.evaluate_rows import agents_of, evaluate_rows
-from guerdon.agents.policies import in_words, save_policy, spaces_of
+from guerdon.agents.policy_files import in_words
 from guerdon.agents.ppo import Population, PPOConfig, Update
 from guerdon.agents.ppo_config import enough_memory
 from guerdon.agents.recipes import Recipe, recipe_for
 from guerdon.agents.row_files import save_row_policy
-from guerdon.agents.row_policy import sb3_policy
 from guerdon.agents.row_rewards import ProgramRewards
 from guerdon.agents.rows import load_rows, save_rows
 from guerdon.agents.seconds import MEASURED
@@ -341,7 +340,9 @@ class _Training:
                 save_episodes(self.folder / episodes, evaluation.episodes)
             if self.steps >= self.whole:
                 weights = f"{job.key}.safetensors"
-                self._save(self.folder / weights, population, r, job)
+                told = in_words(population.env.observation_space, self.task.action)
+                path, policy = self.folder / weights, population.policy(r)
+                save_row_policy(path, policy, job, self.recipe, told)
         steps = population.steps(r)
         return TrainingResult(
             job=job.key,
@@ -355,18 +356,6 @@ class _Training:
             episodes=episodes,
             **seconds,
         )
-
-    def _save(
-        self, path: Path, population: Population, r: int, job: TrainingJob
-    ) -> None:
-        """Write a row's policy: as SB3's, unless it has a memory."""
-        row = population.policy(r)
-        if self.recipe.memory:
-            told = in_words(*spaces_of(self.task))
-            save_row_policy(path, row, job, self.recipe, told)
-        else:
-            policy = sb3_policy(row, self.task, self.recipe)
-            save_policy(path, policy, job, self.recipe)
 
     def _proxy(self, population: Population, r: int) -> float | None:
         """Mean designed return of the last fifth, or of the last span."""

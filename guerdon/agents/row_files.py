@@ -1,27 +1,19 @@
-"""Policies with a memory on disk, which are rows of a population and nothing of SB3's.
-
-The file is that of ``policies`` with another name of the format: the same header, and
-the weights of the row under the names that they have there.
-"""
+"""Rows of a population as policies on disk."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
-from safetensors.torch import save
 from torch import Tensor
 
 from guerdon.agents.networks import Architecture, first_weights
 from guerdon.agents.normalize import EPSILON, LIMIT
+from guerdon.agents.policy_files import FORMAT, ROW_FORMAT, Normalizer, file_bytes
 from guerdon.agents.ppo_config import PPOConfig
 from guerdon.agents.recipes import Recipe
 from guerdon.agents.row_policy import RowPolicy
@@ -29,40 +21,42 @@ from guerdon.agents.training import TrainingJob
 from guerdon.envs.task import Task
 from guerdon.faults import whole_file
 
-ROW_FORMAT = "guerdon-row-policy-1"
-"""Name of the file format; the number grows when its reading changes."""
-
 
 def save_row_policy(
     path: Path, policy: RowPolicy, job: TrainingJob, recipe: Recipe, told: list[str]
 ) -> None:
     """Write a row's policy, complete or not at all.
 
+    As a network of SB3, which ``load_policy`` makes of it, unless it has a memory: that
+    has none of SB3's to be.
+
     Args:
         path: the file; its folder exists.
         policy: network and observation statistics.
         job: the training that made it.
-        recipe: the hyper-parameters that the network was built from.
-        told: what it takes and gives, in words.
+        recipe: the hyper-parameters that the network was built from, without
+            state-dependent exploration, which a row does not have.
+        told: what it takes and gives, ``in_words``.
 
     Raises:
+        ValueError: for a network without a memory that SB3 would build otherwise.
         OSError: when it cannot be written.
     """
-    tensors = {f"row.{name}": value for name, value in policy.weights.items()}
-    header: dict[str, Any] = {
-        "format": ROW_FORMAT,
-        "job": json.loads(job.to_json()),
-        "recipe": asdict(recipe),
-        "spaces": told,
-        "normalizer": None,
-    }
-    if policy.moments is not None:
-        header["normalizer"] = {"epsilon": EPSILON, "limit": LIMIT}
-        for name, values in zip(("mean", "var"), policy.moments, strict=True):
-            tensors[f"normalizer.{name}"] = torch.from_numpy(values)
-    whole = {name: value.contiguous() for name, value in tensors.items()}
+    if policy.arch.memory:
+        kind = ROW_FORMAT
+        weights = {f"row.{name}": value for name, value in policy.weights.items()}
+    else:
+        kind, weights = FORMAT, _sb3_weights(policy)
+    if kind == FORMAT and recipe.use_sde:
+        raise ValueError(
+            "SB3's file: expected a recipe without state-dependent exploration, which "
+            "a row does not have; use dataclasses.replace(recipe, use_sde=False)"
+        )
+    scale = policy.moments and Normalizer(*policy.moments, EPSILON, LIMIT)
+    data = file_bytes(kind, weights, scale, job, recipe, told)
+    # The library writes files too, but reports a full disk in words of its own.
     with whole_file(path) as partial:
-        partial.write_bytes(save(whole, metadata={"guerdon": json.dumps(header)}))
+        partial.write_bytes(data)
 
 
 def filled_policy(
@@ -115,3 +109,41 @@ def _require_room(arch: Architecture, numbers: int) -> None:
 
 def _shape(value: Tensor | None) -> str:
     return "none" if value is None else f"{tuple(value.shape)} {value.dtype}"
+
+
+def _sb3_weights(policy: RowPolicy) -> dict[str, Tensor]:
+    """Under SB3's names, and ``(out, in)`` where ours are ``(in, out)``."""
+    arch = policy.arch
+    if arch.shared or arch.encoder == "cnn" or arch.heads > 1:
+        raise ValueError(
+            "SB3's file: expected separate actor and critic without convolutions or "
+            "intrinsic value; keep the population's checkpoint instead"
+        )
+    own = {name: value[0] for name, value in policy.weights.items()}
+    found: dict[str, Tensor] = {}
+
+    def layer(theirs: str, weight: Tensor, bias: Tensor) -> None:
+        found[f"network.{theirs}.weight"] = weight.t()
+        found[f"network.{theirs}.bias"] = bias[0]
+
+    first = zip(
+        own["first.weight"].chunk(2, 1), own["first.bias"].chunk(2, 1), strict=True
+    )
+    names = ("pi", "policy", "actor"), ("vf", "value", "critic")
+    for (short, long, ours), (weight, bias) in zip(names, first, strict=True):
+        place = 0
+        if arch.encoder == "one_hot":
+            extractor = f"{short}_features_extractor"
+            found[f"network.{extractor}.weight"] = weight
+            found[f"network.{extractor}.bias"] = bias[0]
+        else:
+            layer(f"mlp_extractor.{long}_net.0", weight, bias)
+            place = 2
+        for i in range(1, len(arch.hidden)):
+            name = f"mlp_extractor.{long}_net.{place + 2 * (i - 1)}"
+            layer(name, own[f"{ours}{i}.weight"], own[f"{ours}{i}.bias"])
+    layer("action_net", own["action.weight"], own["action.bias"])
+    layer("value_net", own["value.weight"], own["value.bias"])
+    if arch.continuous:
+        found["network.log_std"] = own["log_std"][0]
+    return found

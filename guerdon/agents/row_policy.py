@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from guerdon.agents.networks import Architecture, Weights, act
 from guerdon.agents.normalize import EPSILON, LIMIT
-from guerdon.agents.recipes import Recipe
-from guerdon.envs.task import Task
 from guerdon.types import ActionSpec
 
 if TYPE_CHECKING:
-    from guerdon.agents.policies import TorchPolicy
     from guerdon.agents.ppo import Population
 
 
@@ -132,67 +128,3 @@ def networks_of(
 
 def _copied(value: Tensor, rows: slice) -> Tensor:
     return value.detach()[rows].cpu().clone()
-
-
-def sb3_policy(policy: RowPolicy, task: Task, recipe: Recipe) -> TorchPolicy:
-    """The same policy as a network of SB3, which ``save_policy`` writes.
-
-    Args:
-        policy: with an actor and a critic of its own, and no convolutions or memory.
-        task: whose spaces it acts in.
-        recipe: with the layers of the policy.
-
-    Raises:
-        ValueError: for a network that SB3 would build otherwise.
-    """
-    from guerdon.agents.policies import claimed_policy
-
-    arch = policy.arch
-    if recipe.use_sde:
-        raise ValueError(
-            "SB3's file: expected a recipe without state-dependent exploration, which "
-            "a row does not have; use dataclasses.replace(recipe, use_sde=False)"
-        )
-    if arch.shared or arch.memory or arch.encoder == "cnn" or arch.heads > 1:
-        raise ValueError(
-            "SB3's file: expected separate actor and critic without convolutions, "
-            "memory or intrinsic value; keep the population's checkpoint instead"
-        )
-    tensors = {f"network.{name}": value for name, value in _sb3_weights(policy)}
-    if policy.moments is not None:
-        for name, values in zip(("mean", "var"), policy.moments, strict=True):
-            tensors[f"normalizer.{name}"] = torch.from_numpy(values)
-    whole = {name: value.contiguous() for name, value in tensors.items()}
-    return claimed_policy(save(whole), task, recipe)
-
-
-def _sb3_weights(policy: RowPolicy) -> list[tuple[str, Tensor]]:
-    """SB3's names, and its ``(out, in)`` where ours are ``(in, out)``."""
-    arch = policy.arch
-    own = {name: value[0] for name, value in policy.weights.items()}
-    found: list[tuple[str, Tensor]] = []
-
-    def layer(theirs: str, weight: Tensor, bias: Tensor) -> None:
-        found.extend([(f"{theirs}.weight", weight.t()), (f"{theirs}.bias", bias[0])])
-
-    first = zip(
-        own["first.weight"].chunk(2, 1), own["first.bias"].chunk(2, 1), strict=True
-    )
-    names = ("pi", "policy", "actor"), ("vf", "value", "critic")
-    for (short, long, ours), (weight, bias) in zip(names, first, strict=True):
-        place = 0
-        if arch.encoder == "one_hot":
-            extractor = f"{short}_features_extractor"
-            found.extend([(f"{extractor}.weight", weight.clone())])
-            found.extend([(f"{extractor}.bias", bias[0].clone())])
-        else:
-            layer(f"mlp_extractor.{long}_net.0", weight, bias)
-            place = 2
-        for i in range(1, len(arch.hidden)):
-            name = f"mlp_extractor.{long}_net.{place + 2 * (i - 1)}"
-            layer(name, own[f"{ours}{i}.weight"], own[f"{ours}{i}.bias"])
-    layer("action_net", own["action.weight"], own["action.bias"])
-    layer("value_net", own["value.weight"], own["value.bias"])
-    if arch.continuous:
-        found.append(("log_std", own["log_std"][0]))
-    return found

@@ -81,8 +81,13 @@ def require_workers() -> None:
         )
 
 
-def start_server() -> None:
+def start_server(populations_only: bool = False) -> None:
     """Start the server that workers are forked from, without the user's keys.
+
+    Args:
+        populations_only: load what they take and no more, in two of four seconds; who
+            trains with SB3 all the same loads the rest anew in every worker. Nothing
+            changes for a server that runs already.
 
     Raises:
         OSError: where the platform lacks what workers need, or the path of the folder
@@ -93,8 +98,8 @@ def start_server() -> None:
     with serialised, worker_environment(), _deaf_to_ctrl_c():
         context = multiprocessing.get_context("forkserver")
         # The jail has a server of its own, and never trains populations.
-        modules = ["guerdon.agents.preload", "guerdon.agents.population"]
-        context.set_forkserver_preload(modules)
+        sb3 = [] if populations_only else ["guerdon.agents.preload"]
+        context.set_forkserver_preload([*sb3, "guerdon.agents.preload_populations"])
         multiprocessing.forkserver.ensure_running()
 
 

@@ -71,6 +71,8 @@ class WorkerPool(LedgerPool):
             jobs, which share a process.
         run_dir: folder for the files of the jobs; made if missing.
         function: ``module:name`` of what a worker runs; tests bring their own.
+        populations_only: nothing is trained with SB3, which then need not be loaded
+            before the first worker begins.
 
     Use it as a context manager: leaving it kills what still runs.
 
@@ -87,6 +89,7 @@ class WorkerPool(LedgerPool):
         run_dir: Path,
         *,
         function: str = JOB_FUNCTION,
+        populations_only: bool = False,
     ) -> None:
         super().__init__()
         workers = integer("workers", workers, 1)
@@ -100,7 +103,8 @@ class WorkerPool(LedgerPool):
         self._children: set[Child] = set()
         self._closed = False
         self._confinement = Confinement(self._folder, self._deadline)
-        start_server()
+        self._populations_only = populations_only
+        start_server(populations_only)
         self._threads = [
             threading.Thread(target=self._supervise, name=f"worker-{i}", daemon=True)
             for i in range(workers)
@@ -208,7 +212,7 @@ class WorkerPool(LedgerPool):
         stderr = self._folder / f"{work.key}.stderr"
         if server_died():
             # multiprocessing itself would start one that knows the user's keys.
-            start_server()
+            start_server(self._populations_only)
         server = server_pid()
         child = Child(function, self._folder, stderr)
         expired = threading.Event()

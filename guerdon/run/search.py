@@ -220,7 +220,12 @@ def _pool(resources: Resources, config: RunConfig, folder: Path) -> Pool:
             address=resources.ray_address,
         )
     return WorkerPool(
-        resources.workers, deadline_s, folder, function=resources.function
+        resources.workers,
+        deadline_s,
+        folder,
+        function=resources.function,
+        # Only the language is sure to be trained so.
+        populations_only=config.trainer == "population" and config.trust == "language",
     )
 
 

@@ -14,10 +14,11 @@ import guerdon
 from guerdon.agents import acting
 from guerdon.agents.arrays import Lanes, VectorArrays
 from guerdon.agents.evaluate import evaluate
-from guerdon.agents.policies import load_policy, save_policy
+from guerdon.agents.policies import load_policy
+from guerdon.agents.policy_files import in_words
 from guerdon.agents.ppo import Population, PPOConfig
 from guerdon.agents.recipes import recipe_for
-from guerdon.agents.row_policy import sb3_policy
+from guerdon.agents.row_files import save_row_policy
 from guerdon.agents.rows import load_rows, save_rows
 from guerdon.agents.training import TrainingJob
 from tests.agents.toy_arrays import Scaled, Toy
@@ -305,9 +306,9 @@ def test_a_row_plays_a_task_and_its_file_plays_the_same(
     population = Population(env, config, [0, 1])
     population.learn(2 * config.block)
     policy = population.policy(1)
-    theirs = sb3_policy(policy, task, recipe)
     job = TrainingJob(task=task.id, reward="sparse", steps=32, seed=1)
-    save_policy(tmp_path / "p.safetensors", theirs, job, recipe)
+    told = in_words(env.observation_space, task.action)
+    save_row_policy(tmp_path / "p.safetensors", policy, job, recipe, told)
     loaded = load_policy(tmp_path / "p.safetensors", task)
     rng = np.random.default_rng(0)
     obs = env.reset(np.arange(4)).obs.copy()
