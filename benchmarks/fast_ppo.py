@@ -9,7 +9,8 @@ physics is the cost (Reacher-v5, the same environments and the task's recipe on 
 sides), less is won: those rows stand in a file of their own, ``fast_ppo_mujoco.json``.
 The minibatch of MiniGrid's recipe has another, ``fast_ppo_recipe.json``.
 
-Counted is learning alone: no imports, no building, no evaluation. Before the clock
+Counted is learning alone: no imports, no building, no evaluation; both sides keep the
+memory that they free, as our worker processes do. Before the clock
 starts: both agents have as many weights and take as many gradient steps; a row of the
 population has the same weights after a block as its solo run, bit for bit. That they
 learn alike is measured by ``fast_learning.py``.
@@ -37,6 +38,7 @@ from benchmarks.corpus import chosen
 from benchmarks.fast_learning import own_reward
 from benchmarks.harness import keep, median_row, parsed, ratio_row, turns
 from benchmarks.rival import minigrid_model
+from guerdon.agents.allocator import keep_freed_memory
 from guerdon.agents.population import arrays_for
 from guerdon.agents.ppo import Population, PPOConfig
 from guerdon.agents.recipes import MINIGRID, Recipe, recipe_for
@@ -228,6 +230,7 @@ def candidates(count: int) -> list[str]:
 def work(rewards: Sequence[str], minibatch: int, steps: int) -> None:
     """What a worker process does."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     config = replace(POPULATION, minibatch=minibatch)
     _learning([population(rewards, config)], steps)
 
@@ -353,6 +356,7 @@ def main() -> None:
         given.pairs, given.steps, given.blocks, only = 2, 4096, 1, 1
         given.minibatches, given.sizes = [1024], [1, 2, 4]
     torch.set_num_threads(1)
+    keep_freed_memory()
     if "main" in given.only:
         rows = one_agent_rows(given.steps, given.pairs, only)
         for minibatch in given.minibatches:

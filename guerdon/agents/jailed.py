@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from guerdon.agents.allocator import keep_freed_memory
 from guerdon.agents.claims import Claims, claim_name, join, split, write_claims
 from guerdon.agents.curve import Progress
 from guerdon.agents.policies import claimed_policy, policy_bytes
@@ -38,6 +39,7 @@ def prepare(payload: str) -> Callable[[Progress], list[bytes]]:
     Args:
         payload: JSON of a job whose trust is ``"jail"``.
     """
+    keep_freed_memory()
     return _prepared(TrainingJob.from_json(payload))
 
 

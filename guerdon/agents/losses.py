@@ -72,7 +72,7 @@ def network(arch: Architecture, config: PPOConfig) -> Network:
     """``forward`` of an architecture with the switches of a configuration."""
     gather = torch.device(config.device).type == "cpu" and not config.compile
     kind = torch.device(config.device).type
-    scratch: Scratch = {}
+    scratch = Scratch()
 
     def apply(
         weights: Weights, obs: Tensor, state: Tensor | None, starts: Tensor | None

@@ -236,8 +236,8 @@ def forward(
         starts: ``(R, B)`` bool, where an episode begins and the memory is empty.
         gather: read codes by gathering, which is faster on a CPU, instead of by a
             product with one-hot rows, which suits a GPU and ``torch.compile``.
-        scratch: keeps the memory of the gradient of the codes' layer, which the next
-            gradient then overwrites; fresh memory would cost more than the sum.
+        scratch: keeps the memory of the codes' layer and its gradient, which the next
+            call then overwrites: derive before it.
     """
     x, state = _read(arch, weights, obs, state, starts, gather, scratch)
     if arch.shared:
@@ -279,7 +279,7 @@ def _read(
     scratch: Scratch | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """What actor and critic have in common: the first layer, and the memory."""
-    activate = torch.tanh if arch.activation == "tanh" else torch.relu
+    activate = torch.tanh_ if arch.activation == "tanh" else torch.relu_
     x = activate(_first(arch, weights, obs, gather, scratch))
     if not arch.memory:
         return x, state
@@ -299,7 +299,7 @@ def _linear(weights: Weights, name: str, x: Tensor) -> Tensor:
 
 
 def _tower(arch: Architecture, weights: Weights, tower: str, x: Tensor) -> Tensor:
-    activate = torch.tanh if arch.activation == "tanh" else torch.relu
+    activate = torch.tanh_ if arch.activation == "tanh" else torch.relu_
     for i in range(1, len(arch.hidden)):
         x = activate(_linear(weights, f"{tower}{i}", x))
     return x
@@ -319,7 +319,7 @@ def _first(
         weight, bias = weights["first.weight"], weights["first.bias"]
         if gather and not is_confined():  # gathering compiles itself
             radix = radix_of(arch.high, arch.shape)
-            return gather_sum(codes, weight, arch.high, radix, scratch) + bias
+            return gather_sum(codes, weight, bias, arch.high, radix, scratch)
         return torch.baddbmm(bias, one_hot(codes, weight, arch.high), weight)
     if arch.encoder == "cnn":
         obs = _convolve(arch, weights, obs)

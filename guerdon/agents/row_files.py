@@ -46,7 +46,8 @@ def save_row_policy(
         kind = ROW_FORMAT
         weights = {f"row.{name}": value for name, value in policy.weights.items()}
     else:
-        kind, weights = FORMAT, _sb3_weights(policy)
+        kind = FORMAT
+        weights = {f"network.{n}": one for n, one in sb3_weights(policy).items()}
     if kind == FORMAT and recipe.use_sde:
         raise ValueError(
             "SB3's file: expected a recipe without state-dependent exploration, which "
@@ -111,7 +112,7 @@ def _shape(value: Tensor | None) -> str:
     return "none" if value is None else f"{tuple(value.shape)} {value.dtype}"
 
 
-def _sb3_weights(policy: RowPolicy) -> dict[str, Tensor]:
+def sb3_weights(policy: RowPolicy) -> dict[str, Tensor]:
     """Under SB3's names, and ``(out, in)`` where ours are ``(in, out)``."""
     arch = policy.arch
     if arch.shared or arch.encoder == "cnn" or arch.heads > 1:
@@ -123,8 +124,8 @@ def _sb3_weights(policy: RowPolicy) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
 
     def layer(theirs: str, weight: Tensor, bias: Tensor) -> None:
-        found[f"network.{theirs}.weight"] = weight.t()
-        found[f"network.{theirs}.bias"] = bias[0]
+        found[f"{theirs}.weight"] = weight.t()
+        found[f"{theirs}.bias"] = bias[0]
 
     first = zip(
         own["first.weight"].chunk(2, 1), own["first.bias"].chunk(2, 1), strict=True
@@ -134,8 +135,8 @@ def _sb3_weights(policy: RowPolicy) -> dict[str, Tensor]:
         place = 0
         if arch.encoder == "one_hot":
             extractor = f"{short}_features_extractor"
-            found[f"network.{extractor}.weight"] = weight
-            found[f"network.{extractor}.bias"] = bias[0]
+            found[f"{extractor}.weight"] = weight
+            found[f"{extractor}.bias"] = bias[0]
         else:
             layer(f"mlp_extractor.{long}_net.0", weight, bias)
             place = 2
@@ -145,5 +146,5 @@ def _sb3_weights(policy: RowPolicy) -> dict[str, Tensor]:
     layer("action_net", own["action.weight"], own["action.bias"])
     layer("value_net", own["value.weight"], own["value.bias"])
     if arch.continuous:
-        found["network.log_std"] = own["log_std"][0]
+        found["log_std"] = own["log_std"][0]
     return found

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from guerdon.agents.allocator import keep_freed_memory
 from guerdon.agents.training import Trouble, outcome_to_json
 from guerdon.faults import machine_fault
 from guerdon.types import Failure
@@ -40,6 +41,7 @@ def serve(connection: Connection, function: str, folder: str, stderr: str) -> No
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_server()
+    keep_freed_memory()
     try:
         payload = connection.recv_bytes()
     except EOFError:  # the controller was gone before it said what to do

@@ -250,6 +250,7 @@ def train(
         profile: also print where the time went.
         json: print JSON instead of a table.
     """
+    from guerdon.agents.allocator import keep_freed_memory
     from guerdon.cli.progress import observed_training
     from guerdon.run import train_one
     from guerdon.run.trust import UNSAFE
@@ -265,6 +266,7 @@ def train(
         _require_folder(out)
     if trust == "none":
         complain(f"guerdon: {UNSAFE}")
+    keep_freed_memory()
     outcome = observed_training(
         lambda progress: train_one(
             task,

@@ -6,9 +6,9 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from guerdon.agents.codes import gather_sum, one_hot, radix_of
+from guerdon.agents.codes import Scratch, gather_sum, one_hot, radix_of
 from guerdon.agents.networks import Architecture, act, first_weights, forward
-from guerdon.agents.scatter import available
+from guerdon.agents.things import available
 from guerdon.types import ActionSpec
 
 HIGH = np.broadcast_to(np.array([10, 5, 3]), (4, 4, 3))
@@ -44,37 +44,72 @@ def tower(weights: dict[str, torch.Tensor], row: int, *names: str) -> nn.Sequent
     return nn.Sequential(*layers[:-1])
 
 
-@pytest.mark.parametrize("scratch", [None, {}])
+@pytest.mark.parametrize("scratch", [None, Scratch()])
 @pytest.mark.parametrize("radix", [(11, 6, 4), (11,)])
 def test_gathering_codes_is_the_product_with_one_hot_rows(
-    scratch: dict[torch.Size, torch.Tensor] | None, radix: tuple[int, ...]
+    scratch: Scratch | None, radix: tuple[int, ...]
 ) -> None:
     codes = grids(9).flatten(2)
     weight = torch.randn(ROWS, 16 * 21, 8, generator=generator()).requires_grad_()
+    bias = torch.randn(ROWS, 1, 8, generator=generator()).requires_grad_()
     target = torch.randn(ROWS, 9, 8, generator=generator())
-    plain = one_hot(codes, weight, FLAT) @ weight
-    expected = torch.autograd.grad((plain * target).sum(), weight)[0]
+    plain = one_hot(codes, weight, FLAT) @ weight + bias
+    expected = torch.autograd.grad((plain * target).sum(), [weight, bias])
     for _ in range(2):  # the second gradient does not add to the first
-        ours = gather_sum(codes, weight, FLAT, radix, scratch)
+        ours = gather_sum(codes, weight, bias, FLAT, radix, scratch)
         torch.testing.assert_close(ours, plain)
-        grad = torch.autograd.grad((ours * target).sum(), weight)[0]
-        torch.testing.assert_close(grad, expected)
+        grads = torch.autograd.grad((ours * target).sum(), [weight, bias])
+        torch.testing.assert_close(grads, expected)
 
 
-def test_the_gradient_is_the_same_without_a_compiler(
+@pytest.mark.parametrize("radix", [(11, 6, 4), (11,)])
+def test_what_is_gathered_for_an_observation_depends_on_no_other(
+    radix: tuple[int, ...],
+) -> None:
+    codes = grids(9).flatten(2)
+    weight = torch.randn(ROWS, 16 * 21, 8, generator=generator())
+    bias = torch.randn(ROWS, 1, 8, generator=generator())
+    whole = gather_sum(codes, weight, bias, FLAT, radix)
+    for row in range(ROWS):
+        for one in range(9):
+            part = codes[row : row + 1, one : one + 1]
+            own = weight[row : row + 1], bias[row : row + 1]
+            alone = gather_sum(part, *own, FLAT, radix)
+            assert torch.equal(alone[0, 0], whole[row, one])
+
+
+@pytest.mark.parametrize("radix", [(11, 6, 4), (11,)])
+def test_a_code_above_its_bound_is_refused_and_does_no_harm(
+    radix: tuple[int, ...],
+) -> None:
+    weight = torch.randn(ROWS, 16 * 21, 8, generator=generator())
+    bias, scratch = torch.zeros(ROWS, 1, 8), Scratch()
+    good = grids(9).flatten(2)
+    expected = gather_sum(good, weight, bias, FLAT, radix)
+    for place, code in ((0, 11), (1, 6), (47, 4), (47, 255)):
+        codes = good.clone()
+        codes[1, 3, place] = code
+        with pytest.raises(ValueError, match="within the bounds"):
+            gather_sum(codes, weight, bias, FLAT, radix, scratch)
+    assert torch.equal(gather_sum(good, weight, bias, FLAT, radix, scratch), expected)
+
+
+def test_the_layer_is_the_same_without_a_compiler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert available()
     codes = grids(5).flatten(2)
     weight = torch.randn(ROWS, 16 * 21, 8, generator=generator()).requires_grad_()
+    bias = torch.randn(ROWS, 1, 8, generator=generator()).requires_grad_()
 
-    def grad() -> torch.Tensor:
-        total = gather_sum(codes, weight, FLAT, (11, 6, 4)).square().sum()
-        return torch.autograd.grad(total, weight)[0]
+    def told() -> tuple[torch.Tensor, ...]:
+        total = gather_sum(codes, weight, bias, FLAT, (11, 6, 4))
+        grads = torch.autograd.grad(total.square().sum(), [weight, bias])
+        return (total.detach(), *grads)
 
-    compiled = grad()
+    compiled = told()
     monkeypatch.setattr("guerdon.agents.codes.available", lambda: False)
-    torch.testing.assert_close(grad(), compiled)
+    torch.testing.assert_close(told(), compiled)
 
 
 def test_cells_that_differ_are_read_code_by_code() -> None:

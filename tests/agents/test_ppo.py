@@ -18,7 +18,8 @@ from torch import nn
 from guerdon.agents.networks import Architecture
 from guerdon.agents.ppo import Population, PPOConfig
 from guerdon.agents.rollout import orders
-from guerdon.agents.row_policy import _sb3_weights, row_policy
+from guerdon.agents.row_files import sb3_weights
+from guerdon.agents.row_policy import row_policy
 from tests.agents.toy_arrays import HIGH, Guarded, Scaled, Toy
 
 SMALL = PPOConfig(
@@ -216,7 +217,7 @@ def test_an_update_is_that_of_sb3_on_the_same_rollout(continuous: bool) -> None:
         device="cpu",
     )
     theirs.set_logger(Logger(None, []))
-    theirs.policy.load_state_dict(dict(_sb3_weights(row_policy(population, 0))))
+    theirs.policy.load_state_dict(sb3_weights(row_policy(population, 0)))
     buffer = theirs.rollout_buffer
     buffer.reset()
     for t in range(config.steps):
@@ -237,7 +238,7 @@ def test_an_update_is_that_of_sb3_on_the_same_rollout(continuous: bool) -> None:
     buffer.compute_returns_and_advantage(roll.values[-1], roll.starts[-1].numpy())
     theirs.train()
     population.update()
-    ours = dict(_sb3_weights(row_policy(population, 0)))
+    ours = sb3_weights(row_policy(population, 0))
     for name, value in theirs.policy.state_dict().items():
         torch.testing.assert_close(ours[name], value, atol=1e-5, rtol=1e-4)
 
