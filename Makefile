@@ -73,7 +73,7 @@ examples: install-dev ## run every example and notebook
 check: lint types layers test doctest readme examples docs ## all of the above
 
 docs: install-dev ## build the documentation, warnings are errors
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: install ## speed of the language and of the SB3 adapter (minutes)
 	$(BIN)/python -m benchmarks.language
@@ -84,7 +84,7 @@ bench: install ## speed of the language and of the SB3 adapter (minutes)
 bench-fast: install ## speed of the fast path, one table of it all (hours)
 	$(BIN)/python -m benchmarks.fast_table --run $(if $(QUICK),--quick)
 
-bench-demo: install ## the demo's search, its numbers kept (20 minutes)
+bench-demo: install ## the demo's search, its numbers kept (minutes, more with a model)
 	$(BIN)/python -m benchmarks.demo_search
 
 bench-classic: install ## searches in classic control (an hour)

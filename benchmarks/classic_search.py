@@ -43,7 +43,8 @@ def main() -> None:
     """The searches that the command line names, or all, one after the other."""
     for name in sys.argv[1:] or SEARCHES:
         folder = Path("runs") / f"bench-{name}"
-        search_and_keep(SEARCHES[name], folder, name, "make bench-classic")
+        command = f"python -m benchmarks.classic_search {name}"
+        search_and_keep(SEARCHES[name], folder, name, command, timed=False)
 
 
 if __name__ == "__main__":

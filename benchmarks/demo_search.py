@@ -60,15 +60,25 @@ def write_trainings(folder: Path, name: str) -> None:
             out.writerow([t.candidate, who, t.purpose, t.seed, t.steps, *scores, why])
 
 
-def search_and_keep(config: RunConfig, folder: Path, name: str, command: str) -> None:
-    """Run (or go on with) a search and keep its summary and its trainings."""
+def search_and_keep(
+    config: RunConfig, folder: Path, name: str, command: str, *, timed: bool = True
+) -> None:
+    """Run (or go on with) a search and keep its summary and its trainings.
+
+    Args:
+        config: of the search.
+        folder: of the run.
+        name: of the files that are kept.
+        command: that made them.
+        timed: whether its times are claimed anywhere, and not its scores alone.
+    """
     if (folder / "report.html").exists():
         # Read again it would be stamped with the load and the date of the reading.
         raise SystemExit(f"{folder}: finished already; move it away to measure anew")
     summary = observed_search(config, folder, Resources(workers=2), quiet=False)
     RESULTS.mkdir(exist_ok=True)
     write_trainings(folder, name)
-    keep(name, command, {"config": asdict(config), **summary})
+    keep(name, command, {"config": asdict(config), **summary}, timed=timed)
 
 
 def main() -> None:

@@ -52,6 +52,13 @@ def test_a_run_is_described_without_loading_torch_or_a_model() -> None:
     assert not modules & heavy
 
 
+@pytest.mark.parametrize("module", ["population", "preload_populations"])
+def test_populations_are_trained_without_loading_stable_baselines(module: str) -> None:
+    _, modules = fresh(f"import guerdon.agents.{module}")
+    assert "torch" in modules
+    assert not modules & {"stable_baselines3", "minigrid", "matplotlib", "pandas"}
+
+
 def test_gymnasium_imports_the_tasks_by_itself() -> None:
     printed, _ = fresh(
         "import gymnasium\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from guerdon.report.race import section
 from guerdon.reward_design.search.race_bandits import UCB
 from guerdon.run import RunConfig, run_search
 from guerdon.run.racing import race_of
+from guerdon.run.search import _pool
 from tests.run_jobs import LEGS, LOG
 from tests.test_run import (  # noqa: F401 - fixtures
     COUNTDOWN,
@@ -39,6 +41,24 @@ def trainings(folder: Path) -> list[TrainingRecord]:
 
 def begun(folder: Path) -> list[str]:
     return (folder / "trainings" / LOG).read_text().split()
+
+
+@pytest.mark.parametrize(
+    ("trainer", "trust", "alone"),
+    [
+        ("population", "language", True),
+        ("population", "jail", False),
+        ("sb3", "language", False),
+    ],
+)
+def test_sb3_is_loaded_beforehand_unless_only_populations_train(
+    trainer: Any, trust: Any, alone: bool, tmp_path: Path, monkeypatch: Any
+) -> None:
+    told: list[bool] = []
+    monkeypatch.setattr("guerdon.agents.workers.start_server", told.append)
+    config = replace(SMALL, trainer=trainer, trust=trust)
+    with _pool(FAKE, config, tmp_path):
+        assert told == [alone]
 
 
 def test_a_round_is_halved_rung_by_rung_and_the_winner_is_trained_to_the_end(

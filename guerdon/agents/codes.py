@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from guerdon.agents.things import Things, available, gather_loops, scatter_loops
+from guerdon.agents.things import Workspace, gather_loops, scatter_loops
+from guerdon.envs.grid.compiled import has_compiler
 
 MAX_CODE = 63
 """Codes beyond this are pixels or counts, for which one-hot is the wrong reading."""
@@ -19,24 +20,47 @@ MOST_THINGS = 4096
 
 
 class Scratch:
-    """Memory that is used again; fresh pages would cost more than what fills them."""
+    """Memory that is used again; fresh pages would cost more than what fills them.
+
+    A sum that lies here is overwritten by the next one of its shape, so a gradient has
+    to be taken before that.
+    """
 
     def __init__(self) -> None:
-        self._arrays: dict[tuple[int, ...], np.ndarray] = {}
-        self._things: dict[tuple[int, ...], Things] = {}
+        self._arrays: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
+        self._spaces: dict[tuple[int, ...], Workspace] = {}
+        self._turns: dict[tuple[int, ...], int] = {}
 
-    def array(self, *shape: int) -> np.ndarray:
-        """The float32 array of this shape, with what was written there last."""
-        if shape not in self._arrays:
-            self._arrays[shape] = np.empty(shape, np.float32)
-        return self._arrays[shape]
+    def sum(self, *shape: int) -> np.ndarray:
+        """Where a sum of this shape goes; begins another turn for it."""
+        self._turns[shape] = self.turn(*shape) + 1
+        return self._array("sum", shape)
 
-    def things(self, batch: int, cells: int, radix: np.ndarray, width: int) -> Things:
-        """The workspace of these sizes."""
-        key = batch, cells, width, *radix.tolist()
-        if key not in self._things:
-            self._things[key] = Things(batch, cells, radix, width)
-        return self._things[key]
+    def turn(self, *shape: int) -> int:
+        """How many sums of this shape there have been."""
+        return self._turns.get(shape, 0)
+
+    def gradient(self, *shape: int) -> np.ndarray:
+        """Where a gradient of this shape goes."""
+        return self._array("gradient", shape)
+
+    def _array(self, what: str, shape: tuple[int, ...]) -> np.ndarray:
+        key = what, shape
+        if key not in self._arrays:
+            # Torch's memory, and not NumPy's: products begin where it is aligned, and
+            # from another place on their last bits are others.
+            with torch.inference_mode(False):
+                self._arrays[key] = torch.empty(shape).numpy()
+        return self._arrays[key]
+
+    def workspace(
+        self, batch: int, cells: int, radix: tuple[int, ...], width: int
+    ) -> Workspace:
+        """What the loops write to on the way."""
+        key = batch, cells, width, *radix
+        if key not in self._spaces:
+            self._spaces[key] = Workspace(batch, cells, np.array(radix), width)
+        return self._spaces[key]
 
 
 @cache
@@ -81,10 +105,10 @@ def gather_sum(
         high: largest value of each code.
         radix: from ``radix_of``.
         scratch: where the sum lies, which the next sum of its shape overwrites, and
-            the weight's gradient, which the next gradient overwrites.
+            the weight's gradient, which the next of its shape overwrites.
 
     Raises:
-        ValueError: for a code above its largest value, where there is a compiler.
+        ValueError: for a code above its largest value.
     """
     total: Tensor = _GatherSum.apply(  # type: ignore[no-untyped-call]
         codes, weight, bias, high, radix, scratch or Scratch()
@@ -130,26 +154,28 @@ class _GatherSum(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(codes, weight)
         ctx.high, ctx.radix, ctx.scratch = high, radix, scratch
-        rows, batch, cells = codes.shape
-        if not available():
+        rows, batch, numbers = codes.shape
+        if not has_compiler():
+            _require_possible(codes, high)
             _, stacked = _offsets(high, rows, codes.device)
-            columns = torch.add(stacked, codes).view(rows * batch, cells)
+            columns = torch.add(stacked, codes).view(rows * batch, numbers)
             rows_of = weight.flatten(0, 1)
             total = nn.functional.embedding_bag(columns, rows_of, mode="sum")
             return total.view(rows, batch, -1) + bias
-        out = scratch.array(rows, batch, weight.shape[2])
+        by_cells = codes.contiguous().view(rows, batch, -1, len(radix)).numpy()
+        out = scratch.sum(rows, batch, weight.shape[2])
+        ctx.turn = scratch.turn(*out.shape)
+        space = scratch.workspace(batch, by_cells.shape[2], radix, weight.shape[2])
         possible = gather_loops(
-            *_looked_at(codes, high, radix),
+            by_cells,
+            *_places(high, radix),
             weight.detach().numpy(),
             bias.detach().numpy(),
             out,
-            *_things(codes, weight, radix, scratch).arrays,
+            *space.arrays,
         )
         if not possible:
-            raise ValueError(
-                "observation: expected codes within the bounds of its space, got "
-                f"{codes.max()} or another that is above its own"
-            )
+            _require_possible(codes, high)
         # A new tensor each time: this one gets a gradient, and may be changed in place.
         return torch.from_numpy(out)
 
@@ -158,40 +184,64 @@ class _GatherSum(torch.autograd.Function):
         codes, weight = ctx.saved_tensors
         (grad,) = grads
         rest = grad.sum(1, keepdim=True), None, None, None
-        if not available():
+        if not has_compiler():
             product = one_hot(codes, weight, ctx.high).transpose(1, 2) @ grad
             return None, product, *rest
-        total = ctx.scratch.array(*weight.shape)
+        if ctx.scratch.turn(*grad.shape) != ctx.turn:
+            raise RuntimeError(
+                "scratch: another sum of this shape has overwritten the one whose "
+                "gradient is asked for; take the gradient first, or give each its own"
+            )
+        rows, batch, _ = codes.shape
+        by_cells = codes.contiguous().view(rows, batch, -1, len(ctx.radix)).numpy()
+        total = ctx.scratch.gradient(*weight.shape)
         total.fill(0.0)
-        scatter_loops(
-            *_looked_at(codes, ctx.high, ctx.radix),
+        space = ctx.scratch.workspace(
+            batch, by_cells.shape[2], ctx.radix, weight.shape[2]
+        )
+        possible = scatter_loops(
+            by_cells,
+            *_places(ctx.high, ctx.radix),
             grad.contiguous().numpy(),
             total,
-            *_things(codes, weight, ctx.radix, ctx.scratch).arrays,
+            *space.arrays,
         )
+        if not possible:
+            _require_possible(codes, ctx.high)
         return None, torch.from_numpy(total), *rest
 
 
-def _looked_at(
-    codes: Tensor, high: tuple[int, ...], radix: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Codes by cells, where the values of each begin, their highest, and the radix."""
-    by_cells = codes.contiguous().view(*codes.shape[:2], -1, len(radix))
-    return by_cells.numpy(), *_layout(high, radix)
+class _Places(NamedTuple):
+    """What the codes of each cell mean."""
+
+    offsets: np.ndarray
+    """``(C, K)`` int32, first row of each code's values."""
+    high: np.ndarray
+    """``(C, K)`` uint8, the largest of each."""
+    radix: np.ndarray
+    """``(K,)`` int64, how many values each code has."""
 
 
 @cache
-def _layout(
-    high: tuple[int, ...], radix: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _places(high: tuple[int, ...], radix: tuple[int, ...]) -> _Places:
     first, _ = _offsets(high, 1, torch.device("cpu"))
+    shape = -1, len(radix)
     most = np.array(high, np.uint8)
-    parts = len(radix)
-    return first.numpy().reshape(-1, parts), most.reshape(-1, parts), np.array(radix)
+    return _Places(
+        first.numpy().reshape(shape), most.reshape(shape), np.array(radix, np.int64)
+    )
 
 
-def _things(
-    codes: Tensor, weight: Tensor, radix: tuple[int, ...], scratch: Scratch
-) -> Things:
-    _, batch, count = codes.shape
-    return scratch.things(batch, count // len(radix), np.array(radix), weight.shape[2])
+def _require_possible(codes: Tensor, high: tuple[int, ...]) -> None:
+    """Refuse a code above its bound: the weights behind it are another code's.
+
+    Raises:
+        ValueError: names the first one.
+    """
+    above = (codes > torch.tensor(high)).nonzero()
+    if len(above):
+        row, one, place = above[0].tolist()
+        raise ValueError(
+            f"observation: expected number {place} within its space's bounds, 0 to "
+            f"{high[place]}, got {int(codes[row, one, place])}"
+        )

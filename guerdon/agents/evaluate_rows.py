@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from guerdon.agents.arrays import Masked, empty_arrays, shrunk
+from guerdon.agents.codes import Scratch
 from guerdon.agents.environments import NonFinite
 from guerdon.agents.evaluate import Evaluation
 from guerdon.agents.losses import IMPOSSIBLE
@@ -46,11 +47,13 @@ class Agents:
         weights: theirs, ``(R, ...)`` each.
         moments: mean and variance of observations ``(R, *shape)``, where they are
             normalised.
+        scratch: memory that every answer uses again.
     """
 
     arch: Architecture
     weights: Weights
     moments: tuple[np.ndarray, np.ndarray] | None = None
+    scratch: Scratch = field(default_factory=Scratch, repr=False)
 
     @property
     def rows(self) -> int:
@@ -61,7 +64,7 @@ class Agents:
         """Some of the rows, ``(M,)`` indices."""
         weights = {name: value[rows] for name, value in self.weights.items()}
         moments = self.moments and (self.moments[0][rows], self.moments[1][rows])
-        return Agents(self.arch, weights, moments)
+        return Agents(self.arch, weights, moments, self.scratch)
 
     def say(
         self, obs: np.ndarray, memory: Tensor | None = None
@@ -82,7 +85,9 @@ class Agents:
             starts = torch.zeros(memory.shape[:2], dtype=torch.bool)
         with torch.inference_mode():
             seen = torch.from_numpy(np.ascontiguousarray(obs))
-            policy, memory = act(self.arch, self.weights, seen, memory, starts)
+            policy, memory = act(
+                self.arch, self.weights, seen, memory, starts, self.scratch
+            )
         return policy.numpy(), memory
 
     def act(self, policy: np.ndarray, noise: np.ndarray | None) -> np.ndarray:

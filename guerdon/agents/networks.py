@@ -19,7 +19,6 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from guerdon.agents.codes import MAX_CODE, Scratch, gather_sum, one_hot, radix_of
-from guerdon.jail import is_confined
 from guerdon.types import ActionSpec
 
 Encoder = Literal["one_hot", "vector", "cnn"]
@@ -256,12 +255,13 @@ def act(
     obs: Tensor,
     state: Tensor | None = None,
     starts: Tensor | None = None,
+    scratch: Scratch | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Policy and memory as ``forward`` gives them, without the critic behind them.
 
     The first layer is computed whole: half of a product may have other last bits.
     """
-    x, state = _read(arch, weights, obs, state, starts)
+    x, state = _read(arch, weights, obs, state, starts, scratch=scratch)
     if arch.shared:
         actor = _tower(arch, weights, "trunk", x)
     else:
@@ -317,7 +317,7 @@ def _first(
     if arch.encoder == "one_hot":
         codes = obs.reshape(rows, batch, -1)
         weight, bias = weights["first.weight"], weights["first.bias"]
-        if gather and not is_confined():  # gathering compiles itself
+        if gather:
             radix = radix_of(arch.high, arch.shape)
             return gather_sum(codes, weight, bias, arch.high, radix, scratch)
         return torch.baddbmm(bias, one_hot(codes, weight, arch.high), weight)

@@ -211,17 +211,24 @@ def load_policy(path: Path, task: Task | None = None) -> TorchPolicy | RowPolicy
     """
     if path.exists() and not (path.is_file() and path.stat().st_size <= _MAX_FILE):
         raise ValueError(f"{path.name}: expected a file of at most {_MAX_FILE} bytes")
-    with safe_open(path, framework="pt") as file:
-        header = _header(path, (file.metadata() or {}).get("guerdon", "{}"))
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("guerdon", "{}")
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path}: expected weights of guerdon train (.safetensors): {error}"
+        ) from None
+    header = _header(path, text)
     try:
         recipe = _recipe(header["recipe"])
         trained = str(header["job"]["task"])
         scale = _normalizer(header["normalizer"], tensors)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(
-            f"{path.name}: expected a policy of format {FORMAT!r}, got one that cannot "
-            f"be read ({type(error).__name__}: {error})"
+            f"{path.name}: expected a policy of format {header['format']!r}, got one "
+            f"that cannot be read ({type(error).__name__}: {error})"
         ) from None
     if task is None:
         task = TASKS.get(trained.removeprefix("guerdon:"))
@@ -255,7 +262,8 @@ def _header(path: Path, text: str) -> dict[str, Any]:
     found = header.get("format") if isinstance(header, dict) else None
     if not isinstance(header, dict) or found not in (FORMAT, ROW_FORMAT):
         raise ValueError(
-            f"{path.name}: expected a policy of format {FORMAT!r}, got {found!r}"
+            f"{path.name}: expected a policy of format {FORMAT!r} or {ROW_FORMAT!r}, "
+            f"got {found!r}"
         )
     return header
 

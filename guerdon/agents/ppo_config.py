@@ -122,6 +122,11 @@ class PPOConfig:
                 f"minibatch: expected a divisor of envs * steps = {self.block}, got "
                 f"{self.minibatch}"
             )
+        if self.normalize_observation and self.encoder != "vector":
+            raise ValueError(
+                "normalize_observation: expected encoder 'vector', got "
+                f"{self.encoder!r}, which scales what it reads by itself"
+            )
         if self.memory and self.minibatch % self.steps:
             raise ValueError(
                 "minibatch: with a memory, expected whole sequences, a multiple of "

@@ -27,8 +27,8 @@ def save_row_policy(
 ) -> None:
     """Write a row's policy, complete or not at all.
 
-    As a network of SB3, which ``load_policy`` makes of it, unless it has a memory: that
-    has none of SB3's to be.
+    As a network of SB3, which ``load_policy`` makes of it, unless SB3 has none such:
+    for a memory, and for images as plain numbers, which SB3 would scale.
 
     Args:
         path: the file; its folder exists.
@@ -42,7 +42,7 @@ def save_row_policy(
         ValueError: for a network without a memory that SB3 would build otherwise.
         OSError: when it cannot be written.
     """
-    if policy.arch.memory:
+    if policy.arch.memory or (policy.arch.encoder == "vector" and policy.arch.high):
         kind = ROW_FORMAT
         weights = {f"row.{name}": value for name, value in policy.weights.items()}
     else:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from guerdon.agents.codes import Scratch
 from guerdon.agents.networks import Architecture, Weights, act
 from guerdon.agents.normalize import EPSILON, LIMIT
 from guerdon.types import ActionSpec
@@ -39,6 +40,7 @@ class RowPolicy:
         self.arch, self.weights, self.action = arch, weights, action
         self.moments = moments
         self._memory: dict[int, Tensor] = {}
+        self._scratch = Scratch()
 
     def predict(
         self,
@@ -100,7 +102,9 @@ class RowPolicy:
             state = torch.stack([self._memory.get(e, empty) for e in episodes])[None]
             starts = torch.zeros(obs.shape[:2], dtype=torch.bool)
         with torch.inference_mode():
-            policy, state = act(self.arch, self.weights, obs, state, starts)
+            policy, state = act(
+                self.arch, self.weights, obs, state, starts, self._scratch
+            )
         if state is not None and episodes is not None:
             self._memory = dict(zip(episodes, state[0], strict=True))
         return policy[0].numpy()

@@ -85,9 +85,9 @@ def start_server(populations_only: bool = False) -> None:
     """Start the server that workers are forked from, without the user's keys.
 
     Args:
-        populations_only: load what they take and no more, in two of four seconds; who
-            trains with SB3 all the same loads the rest anew in every worker. Nothing
-            changes for a server that runs already.
+        populations_only: do not load what training with SB3 takes, which is half of
+            four seconds; a worker that trains so all the same then loads it by itself.
+            Nothing changes for a server that runs already.
 
     Raises:
         OSError: where the platform lacks what workers need, or the path of the folder
@@ -97,7 +97,7 @@ def start_server(populations_only: bool = False) -> None:
     _require_short_address()
     with serialised, worker_environment(), _deaf_to_ctrl_c():
         context = multiprocessing.get_context("forkserver")
-        # The jail has a server of its own, and never trains populations.
+        # Two modules, since the jail's own server never trains populations.
         sb3 = [] if populations_only else ["guerdon.agents.preload"]
         context.set_forkserver_preload([*sb3, "guerdon.agents.preload_populations"])
         multiprocessing.forkserver.ensure_running()

@@ -99,6 +99,35 @@ def interval(
     return Estimate(value, float(low), float(high), int(data.size))
 
 
+def mean_bands(
+    values: npt.NDArray[np.float64], seed: int = 0, *, confidence: float = 0.95
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Percentile bootstrap intervals of the mean at every point of a curve.
+
+    Args:
+        values: ``(S, P)`` finite, a row a seed; seeds are drawn whole, so that what
+            belongs together stays together.
+        seed: seed of the resampling.
+        confidence: probability that the interval of one point is meant to cover.
+
+    Returns:
+        Lower and upper ends, each ``(P,)``; those of one seed are the seed.
+
+    >>> low, high = mean_bands(np.array([[0.0, 1.0], [1.0, 1.0]]))
+    >>> print(low, high)
+    [0. 1.] [1. 1.]
+    """
+    seeds = len(values)
+    if seeds == 1:
+        return values[0], values[0]
+    drawn = np.random.default_rng(seed).multinomial(
+        seeds, np.full(seeds, 1.0 / seeds), size=2000
+    )
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(drawn @ values / seeds, [tail, 1.0 - tail], axis=0)
+    return low, high
+
+
 def share_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
     """Share of episodes that succeeded, with Wilson's score interval.
 

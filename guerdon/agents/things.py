@@ -10,20 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from guerdon.envs.grid.compiled import compiled, inlined, require_compiler
-from guerdon.extras import MissingExtra
+from guerdon.envs.grid.compiled import compiled, inlined
 
 
-def available() -> bool:
-    """Whether there is a compiler; without it the loops would run as plain Python."""
-    try:
-        require_compiler()
-    except MissingExtra:
-        return False
-    return True
-
-
-class Things:
+class Workspace:
     """Memory in which the things of one row's observations are found.
 
     Args:
@@ -113,7 +103,7 @@ def gather_loops(
         weight: ``(R, I, F)`` float32.
         bias: ``(R, 1, F)`` float32.
         out: ``(R, B, F)`` float32, overwritten.
-        slot: as those behind it, of ``Things``.
+        slot: as those behind it, of a ``Workspace``.
         found: see ``slot``.
         which: see ``slot``.
         table: see ``slot``.
@@ -123,7 +113,7 @@ def gather_loops(
     """
     rows, batch, cells, parts = codes.shape
     width = weight.shape[2]
-    seventh = cells - cells % 7
+    in_sevens = cells - cells % 7
     for r in range(rows):
         count = _find(codes[r], high, radix, slot, found, which)
         if count < 0:
@@ -142,14 +132,14 @@ def gather_loops(
             for i in range(width):
                 total[i] = bias[r, 0, i]
             # Seven at a time, so that the total is not written after each.
-            for c in range(0, seventh, 7):
+            for c in range(0, in_sevens, 7):
                 t0, t1, t2 = table[thing[c]], table[thing[c + 1]], table[thing[c + 2]]
                 t3, t4 = table[thing[c + 3]], table[thing[c + 4]]
                 t5, t6 = table[thing[c + 5]], table[thing[c + 6]]
                 for i in range(width):
                     first = total[i] + t0[i] + t1[i] + t2[i]
                     total[i] = first + t3[i] + t4[i] + t5[i] + t6[i]
-            for c in range(seventh, cells):
+            for c in range(in_sevens, cells):
                 values = table[thing[c]]
                 for i in range(width):
                     total[i] += values[i]
@@ -168,25 +158,30 @@ def scatter_loops(
     found: np.ndarray,
     which: np.ndarray,
     table: np.ndarray,
-) -> None:
+) -> bool:
     """``total[r, offsets[c, k] + codes[r, b, c, k]] += grad[r, b]`` for all of them.
 
     Args:
-        codes: ``(R, B, C, K)`` uint8, K codes of each of C cells, all possible.
+        codes: ``(R, B, C, K)`` uint8, K codes of each of C cells.
         offsets: ``(C, K)`` int32, first row of each code's values.
         high: ``(C, K)`` uint8, the largest of each.
         radix: ``(K,)`` int64, how many values each code has.
         grad: ``(R, B, F)`` float32.
         total: ``(R, I, F)`` float32, added to.
-        slot: as those behind it, of ``Things``.
+        slot: as those behind it, of a ``Workspace``.
         found: see ``slot``.
         which: see ``slot``.
         table: see ``slot``.
+
+    Returns:
+        Whether every code was possible; nothing is true of ``total`` where one was not.
     """
     rows, batch, cells, parts = codes.shape
     width = grad.shape[2]
     for r in range(rows):
         count = _find(codes[r], high, radix, slot, found, which)
+        if count < 0:
+            return False
         for s in range(count):
             into = table[s]
             for i in range(width):
@@ -203,3 +198,4 @@ def scatter_loops(
                 into = total[r, offsets[c, k] + codes[r, b, c, k]]
                 for i in range(width):
                     into[i] += values[i]
+    return True

@@ -14,7 +14,8 @@ memory is tried in halves instead.
 A worker dies with its whole process group: at its deadline, when the pool closes,
 and when the controller disappears. For the last case it watches the pipe, whose
 other end only the controller holds; should the interpreter be stuck in foreign
-code, the kernel kills the worker after the server, which the controller holds too.
+code, the kernel kills the worker after the server, which the controller holds too and
+which waits a second for its workers.
 
 As with every use of ``multiprocessing``, a script that makes a pool needs
 ``if __name__ == "__main__":``.

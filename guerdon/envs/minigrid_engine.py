@@ -53,9 +53,9 @@ class Grid:
 
     def installed(self) -> bool:
         """Whether its compiler is there."""
-        from guerdon.envs.grid import compiled
+        from guerdon.envs.grid.compiled import has_compiler
 
-        return compiled.numba is not None
+        return has_compiler()
 
     def __call__(self, lanes: int) -> ArrayEnv:
         """So many lanes; in plain tensors, with a warning, without the compiler."""

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import inspect
 import os
+import re
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -126,7 +127,6 @@ def _from_module(name: str) -> Task:
 
 def _check_words(name: str, module: str, attribute: str) -> None:
     """Refuse what cannot be the names of a module and of something in it."""
-    names = [*module.split("."), attribute]
     if module.endswith(".py") or "/" in module or "\\" in module:
         file = module.removesuffix(".py").replace("\\", "/").strip("./")
         meant = f"{file.replace('/', '.')}:{attribute or 'TASK'}"
@@ -134,7 +134,9 @@ def _check_words(name: str, module: str, attribute: str) -> None:
             f"task {name!r}: expected the name of a module and not of a file, such as "
             f"{meant!r}"
         )
-    if not all(word.isidentifier() for word in names):
+    # The name of a module is that of a file, which may begin with a digit.
+    words = module.replace(".", " ").split(" ")
+    if not (attribute.isidentifier() and all(re.fullmatch(r"\w+", w) for w in words)):
         raise ValueError(
             f"task {name!r}: expected module:object, such as 'my_tasks:TASK' for TASK "
             "in my_tasks.py"

@@ -74,7 +74,7 @@ def learning_curves(data: RunData) -> str:
     several = max((line.seeds for line in lines), default=0) > 1
     score = "Mean over seeds of the true score" if several else "True score"
     bands = (
-        "bands reach from the lowest to the highest seed"
+        "bands are 95 % bootstrap intervals of that mean"
         if several
         else "every line is one seed, so there are no bands"
     )

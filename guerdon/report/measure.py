@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from guerdon.agents.statistics import mean_bands
 from guerdon.journal import TrainingRecord
 from guerdon.types import Estimate
 
@@ -22,16 +23,16 @@ MAX_TERMS = 7
 
 
 class Curve(NamedTuple):
-    """A quantity over training: mean over seeds, with the range that they span."""
+    """A quantity over training: mean over seeds, with its bootstrap interval."""
 
     steps: np.ndarray
     """``(P,)`` environment steps."""
     mean: np.ndarray
     """``(P,)``."""
     low: np.ndarray
-    """``(P,)`` smallest over seeds."""
+    """``(P,)`` lower end of the 95 % interval of the mean; the mean for one seed."""
     high: np.ndarray
-    """``(P,)`` largest over seeds."""
+    """``(P,)`` its upper end."""
     seeds: int
 
 
@@ -111,7 +112,7 @@ def curve(trainings: Iterable[TrainingRecord], *path: str) -> Curve | None:
         return None
     steps = _common_steps([line[0] for line in lines])
     values = np.stack([np.interp(steps, x, y) for x, y in lines])
-    return Curve(steps, values.mean(0), values.min(0), values.max(0), seeds=len(lines))
+    return Curve(steps, values.mean(0), *mean_bands(values), seeds=len(lines))
 
 
 def shares(trainings: Sequence[TrainingRecord]) -> Shares | None:

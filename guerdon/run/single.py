@@ -226,17 +226,10 @@ def evaluate_policy(
     episodes, seed = integer("episodes", episodes, 1), integer("seed", seed)
     one = load_task(task)
     require_trainable(one)
-    from safetensors import SafetensorError
-
     from guerdon.agents.evaluate import evaluate
     from guerdon.agents.policies import load_policy
 
-    try:
-        loaded = load_policy(policy, one)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{policy}: expected weights of guerdon train (.safetensors): {error}"
-        ) from None
+    loaded = load_policy(policy, one)
     with _users_code(f"{one.id}: the evaluation broke off"):
         found = evaluate(
             one,

@@ -8,7 +8,7 @@ from torch import nn
 
 from guerdon.agents.codes import Scratch, gather_sum, one_hot, radix_of
 from guerdon.agents.networks import Architecture, act, first_weights, forward
-from guerdon.agents.things import available
+from guerdon.envs.grid.compiled import has_compiler
 from guerdon.types import ActionSpec
 
 HIGH = np.broadcast_to(np.array([10, 5, 3]), (4, 4, 3))
@@ -89,15 +89,42 @@ def test_a_code_above_its_bound_is_refused_and_does_no_harm(
     for place, code in ((0, 11), (1, 6), (47, 4), (47, 255)):
         codes = good.clone()
         codes[1, 3, place] = code
-        with pytest.raises(ValueError, match="within the bounds"):
+        said = rf"number {place} .* 0 to {FLAT[place]}, got {code}"
+        with pytest.raises(ValueError, match=said):
             gather_sum(codes, weight, bias, FLAT, radix, scratch)
     assert torch.equal(gather_sum(good, weight, bias, FLAT, radix, scratch), expected)
+
+
+def test_a_gradient_whose_sum_was_overwritten_is_refused() -> None:
+    weight = torch.randn(ROWS, 16 * 21, 8, generator=generator()).requires_grad_()
+    bias, scratch = torch.zeros(ROWS, 1, 8), Scratch()
+    first, second = (
+        gather_sum(grids(9).flatten(2), weight, bias, FLAT, (11, 6, 4), scratch).tanh_()
+        for _ in range(2)
+    )
+    other = gather_sum(grids(4).flatten(2), weight, bias, FLAT, (11, 6, 4), scratch)
+    with pytest.raises(RuntimeError, match="another sum of this shape"):
+        torch.autograd.grad(first.sum(), weight)
+    for sound in (second, other):
+        torch.autograd.grad(sound.sum(), weight)
+
+
+def test_a_sum_and_a_gradient_of_one_shape_do_not_share_memory() -> None:
+    batch = 16 * 21  # as many as the weight has rows
+    weight = torch.randn(ROWS, batch, 8, generator=generator()).requires_grad_()
+    bias, scratch = torch.zeros(ROWS, 1, 8), Scratch()
+    codes = grids(batch).flatten(2)
+    total = gather_sum(codes, weight, bias, FLAT, (11, 6, 4), scratch)
+    grad = torch.autograd.grad(total.sum(), weight)[0]
+    before = grad.clone()
+    gather_sum(codes, weight, bias, FLAT, (11, 6, 4), scratch)
+    assert torch.equal(grad, before)
 
 
 def test_the_layer_is_the_same_without_a_compiler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert available()
+    assert has_compiler()
     codes = grids(5).flatten(2)
     weight = torch.randn(ROWS, 16 * 21, 8, generator=generator()).requires_grad_()
     bias = torch.randn(ROWS, 1, 8, generator=generator()).requires_grad_()
@@ -108,7 +135,7 @@ def test_the_layer_is_the_same_without_a_compiler(
         return (total.detach(), *grads)
 
     compiled = told()
-    monkeypatch.setattr("guerdon.agents.codes.available", lambda: False)
+    monkeypatch.setattr("guerdon.agents.codes.has_compiler", lambda: False)
     torch.testing.assert_close(told(), compiled)
 
 

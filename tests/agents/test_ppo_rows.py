@@ -19,6 +19,7 @@ from guerdon.agents.policy_files import in_words
 from guerdon.agents.ppo import Population, PPOConfig
 from guerdon.agents.recipes import recipe_for
 from guerdon.agents.row_files import save_row_policy
+from guerdon.agents.row_policy import RowPolicy
 from guerdon.agents.rows import load_rows, save_rows
 from guerdon.agents.training import TrainingJob
 from tests.agents.toy_arrays import Scaled, Toy
@@ -321,6 +322,47 @@ def test_a_row_plays_a_task_and_its_file_plays_the_same(
         assert len(played.fitness) == 2
     curve = population.curve(0)
     assert curve.steps[-1] == 2 * config.block
+
+
+def test_a_row_that_reads_an_image_as_numbers_is_judged_and_kept_alike(
+    tmp_path: Path,
+) -> None:
+    task = guerdon.load_task("guerdon/DoorKey-5x5-v0")
+    recipe = replace(
+        recipe_for(task), n_envs=2, n_steps=8, batch_size=8, net_arch=(8, 8)
+    )
+    recipe = replace(recipe, one_hot=False)
+    config = PPOConfig.from_recipe(recipe, total_steps=1000)
+    env = VectorArrays(task, 2)
+    policy = Population(env, config, [0]).policy(0)
+    obs = env.reset(np.arange(2)).obs.copy()
+    env.close()
+    path, job = tmp_path / "p.safetensors", TrainingJob(task.id, "sparse", 32, 1)
+    told = in_words(env.observation_space, task.action)
+    save_row_policy(path, policy, job, recipe, told)
+    loaded = load_policy(path, task)
+    assert isinstance(loaded, RowPolicy)
+    np.testing.assert_array_equal(
+        policy._say(policy._scaled(obs), None), loaded._say(loaded._scaled(obs), None)
+    )
+
+
+def test_what_sb3_has_no_network_for_is_not_written_as_one(tmp_path: Path) -> None:
+    task = guerdon.load_task("guerdon/CartPole-v1")
+    recipe = recipe_for(task)
+    path, job = tmp_path / "p.safetensors", TrainingJob(task.id, "sparse", 32, 1)
+    env = VectorArrays(task, 2)
+    for changes, words in (
+        ({"shared": True}, "separate actor and critic"),
+        ({}, "state-dependent exploration"),
+    ):
+        small = replace(SMALL, envs=2, steps=8, minibatch=8, **changes)
+        policy = Population(env, small, [0]).policy(0)
+        exploring = replace(recipe, use_sde=not changes)
+        with pytest.raises(ValueError, match=words):
+            save_row_policy(path, policy, job, exploring, [])
+    env.close()
+    assert not path.exists()
 
 
 def test_a_policy_draws_from_its_own_distribution() -> None:

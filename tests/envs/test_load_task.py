@@ -71,6 +71,10 @@ def test_module_and_object_are_found_from_the_working_folder(folder: Path) -> No
     assert guerdon.make("my_own_tasks:task").reset(seed=0)[1]["features"].shape == (6,)
 
 
+def test_the_task_of_the_example_goes_by_the_name_that_it_gives() -> None:
+    assert load_task("examples.04_your_own_environment:TASK").id == "Acrobot-v1"
+
+
 def test_what_is_not_there_is_named(folder: Path) -> None:
     with pytest.raises(ValueError, match="no module 'my_other_tasks'"):
         load_task("my_other_tasks:task")

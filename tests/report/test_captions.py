@@ -86,9 +86,9 @@ def test_a_reward_with_one_seed_among_others_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("seeds", "points", "expected", "absent"),
     [
-        (1, 1, ("no bands", "each of them is one point"), "lowest"),
+        (1, 1, ("no bands", "each of them is one point"), "bootstrap"),
         (1, 5, ("no bands",), "one point"),
-        (2, 5, ("Mean over seeds", "lowest to the highest seed"), "no bands"),
+        (2, 5, ("Mean over seeds", "95 % bootstrap intervals"), "no bands"),
     ],
 )
 def test_the_caption_of_the_curves_says_what_is_drawn(

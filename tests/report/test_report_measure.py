@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from guerdon.agents.statistics import interval
 from guerdon.journal import TrainingRecord
 from guerdon.report import measure
 from guerdon.types import Estimate
@@ -28,7 +29,7 @@ def with_curve(**columns: Any) -> TrainingRecord:
     return trained({"curve": columns})
 
 
-def test_a_curve_is_the_mean_over_seeds_with_their_range() -> None:
+def test_a_curve_is_the_mean_over_seeds_with_its_interval() -> None:
     line = measure.curve(
         [
             with_curve(steps=[10, 20, 30], fitness=[0.0, 1.0, 2.0]),
@@ -39,9 +40,24 @@ def test_a_curve_is_the_mean_over_seeds_with_their_range() -> None:
     assert line is not None
     assert line.steps.tolist() == [10, 20, 30]
     assert line.mean.tolist() == [1.0, 2.0, 1.0]
+    # Of two seeds a quarter of the draws are twice the one, and a quarter the other.
     assert line.low.tolist() == [0.0, 1.0, 0.0]
     assert line.high.tolist() == [2.0, 3.0, 2.0]
     assert line.seeds == 2
+
+
+def test_the_band_of_a_curve_is_that_of_every_point_by_itself() -> None:
+    scores = np.random.default_rng(0).normal(size=(8, 3))
+    steps = [10, 20, 30]
+    line = measure.curve(
+        [with_curve(steps=steps, fitness=row.tolist()) for row in scores], "fitness"
+    )
+    assert line is not None
+    for place, column in enumerate(scores.T):
+        alone = interval(column.tolist(), trim=0.0, resamples=20_000)
+        assert line.mean[place] == pytest.approx(alone.value)
+        assert line.low[place] == pytest.approx(alone.low, abs=0.06)
+        assert line.high[place] == pytest.approx(alone.high, abs=0.06)
 
 
 def test_seeds_with_other_steps_meet_where_both_were_measured() -> None:

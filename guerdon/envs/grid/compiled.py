@@ -46,6 +46,11 @@ def require_compiler() -> None:
         )
 
 
+def has_compiler() -> bool:
+    """Whether numba is there; without it compiled functions run as plain Python."""
+    return numba is not None
+
+
 def compiled(function: Function) -> Function:
     """Compile ``function`` at its first call; other compiled functions may call it.
 
@@ -138,9 +143,9 @@ def _store_class() -> Any:
         """Numba's own store, with three changes.
 
         Numba looks only at the file of the function itself, so a change in a function
-        that it calls would leave old code in use: here the stamp is that of all of
-        them. Its files are those of ``_files_class``. And a file that cannot be read is
-        as good as none.
+        that it calls would leave old code in use: here the stamp is that of its own
+        file and of all of the engine's. Its files are those of ``_files_class``. And a
+        file that cannot be read is as good as none.
         """
 
         def __init__(self, function: Callable[..., Any]) -> None:
@@ -148,7 +153,7 @@ def _store_class() -> Any:
             self._cache_file = _files_class()(
                 cache_path=self._cache_path,
                 filename_base=self._impl.filename_base,
-                source_stamp=source_digest(),
+                source_stamp=stamp_of(Path(function.__code__.co_filename)),
             )
 
         def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -180,9 +185,21 @@ _NOT_COMPILED = (
 """Files without a compiled function; any other counts as having one."""
 
 
+def stamp_of(file: Path) -> str:
+    """Stamp of the code of a file: of all sources that it may have been made from.
+
+    Functions may call others of their own file and of the engine's, and no further.
+    """
+    grid = Path(__file__).parent
+    if file.is_relative_to(grid):
+        return source_digest()
+    own = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+    return f"{source_digest()} {own}"
+
+
 @cache
 def source_digest() -> str:
-    """Digest of the source files that compiled code may depend on."""
+    """Digest of the engine's source files that compiled code may depend on."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         if path.name not in _NOT_COMPILED:

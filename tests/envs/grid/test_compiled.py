@@ -180,6 +180,19 @@ def test_the_digest_covers_what_is_compiled(
     module.source_digest.cache_clear()
 
 
+def test_the_stamp_of_code_elsewhere_covers_its_own_file_and_the_engines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid, other = Path(module.__file__).with_name("cells.py"), tmp_path / "own.py"
+    assert module.stamp_of(grid) == module.source_digest()
+    other.write_text("A = 1\n")
+    before = module.stamp_of(other)
+    other.write_text("A = 2\n")
+    changed = module.stamp_of(other)
+    monkeypatch.setattr(module, "source_digest", lambda: "another")
+    assert len({before, changed, module.stamp_of(other)}) == 3
+
+
 def test_without_a_folder_to_write_to_the_code_is_compiled_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
