@@ -19,7 +19,11 @@ DOCS = ROOT / "docs"
 
 @pytest.fixture(scope="module")
 def hooks() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_hooks", DOCS / "hooks.py")
+    return module_of("hooks")
+
+
+def module_of(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -129,3 +133,14 @@ def test_every_module_of_the_api_pages_exists() -> None:
     assert len(named) > 30
     for name in named:
         assert importlib.util.find_spec(name) is not None, name
+
+
+def test_examples_in_docstrings_are_code_on_their_page() -> None:
+    pytest.importorskip("griffe")
+    fenced = module_of("doctests").fenced
+    text = "Adds.\n\n>>> a = [1]\n>>> a[0] + 1\n2\n\n    >>> a\n    [1]"
+    assert fenced(text).splitlines() == [
+        *("Adds.", "", "```pycon", ">>> a = [1]", ">>> a[0] + 1", "2", "```", ""),
+        *("    ```pycon", "    >>> a", "    [1]", "    ```"),
+    ]
+    assert fenced("No >>> example.") == "No >>> example."
