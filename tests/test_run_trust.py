@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,10 +99,8 @@ def test_a_search_says_what_no_trust_means_each_time(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    pool = functools.partial(WorkerPool, function="tests.run_jobs:train")
-
-    def quick(workers: int, deadline: float, folder: Path, function: str) -> WorkerPool:
-        return pool(workers, deadline, folder)
+    def quick(*given: Any, **named: Any) -> WorkerPool:
+        return WorkerPool(*given, **named | {"function": "tests.run_jobs:train"})
 
     monkeypatch.setattr("guerdon.run.search.WorkerPool", quick)
     folder = tmp_path / "run"
