@@ -159,7 +159,9 @@ def recall_row(horizon: int, seeds: int, steps: int) -> tuple[str, dict[str, Any
         population.learn(steps)
         logs = [population.log.of(one.id) for one in population.rows]
         late = [log.success[log.step > 0.9 * steps] for log in logs]
-        row[f"share of right answers, {side}"] = [float(one.mean()) for one in late]
+        right = [float(one.mean()) for one in late]
+        row[f"share of right answers, {side}"] = right
+        row[f"{side}, mean"] = float(np.mean(right))
     return f"a sign asked for {horizon} steps later", row
 
 

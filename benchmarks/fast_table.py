@@ -132,6 +132,11 @@ CLAIMS = (
         beside=("with, iqm", "without, iqm", "seeds", "steps"),
     ),
     Claim(
+        "right where a sign was seen 16 steps ago, with a GRU",
+        *("fast_memory", "a sign", None, None, "with, mean"),
+        beside=("without, mean", "seeds", "steps"),
+    ),
+    Claim(
         "100 screened, seconds", "fast_screening", "", 1.0, None, _SCREEN, lower=True
     ),
     Claim("rewards, one pass vs one by one", "fast_blocks", "one by one"),

@@ -45,11 +45,11 @@ class Actor:
         )
         self._handle: Any = None
 
-    def open(self, function: str, deadline_s: float) -> bytes:
+    def open(self, function: str, deadline_s: float, populations_only: bool) -> bytes:
         """Have it made ready, as soon as the cluster has room."""
         self._handle = self._place.remote()
         paths = [os.path.abspath(path) for path in sys.path]
-        answer = self._handle.open.remote(function, deadline_s, paths)
+        answer = self._handle.open.remote(function, deadline_s, paths, populations_only)
         return bytes(self._answer(answer, None))
 
     def begin(self, work: Work, files: dict[str, bytes]) -> None:

@@ -83,13 +83,20 @@ def rows_before(work: Work) -> list[str]:
 class Node:
     """One place for trainings; every method takes and gives plain bytes and numbers."""
 
-    def open(self, function: str, deadline_s: float, paths: Sequence[str]) -> bytes:
+    def open(
+        self,
+        function: str,
+        deadline_s: float,
+        paths: Sequence[str],
+        populations_only: bool = False,
+    ) -> bytes:
         """Make ready for jobs.
 
         Args:
             function: ``module:name`` of what a worker runs.
             deadline_s: seconds after which a training is killed.
             paths: where the controller finds modules; what is missing here is left out.
+            populations_only: see ``WorkerPool``.
 
         Returns:
             JSON: the node's name and versions, or its trouble.
@@ -99,7 +106,13 @@ class Node:
         about = {"node": platform.node(), "versions": versions()}
         try:
             self._scratch = Path(tempfile.mkdtemp(prefix="guerdon-"))
-            self._pool = WorkerPool(1, deadline_s, self._scratch, function=function)
+            self._pool = WorkerPool(
+                1,
+                deadline_s,
+                self._scratch,
+                function=function,
+                populations_only=populations_only,
+            )
         except OSError as error:
             return json.dumps(about | {"trouble": _trouble(error)}).encode()
         self._under_way: dict[str, Work] = {}

@@ -55,6 +55,7 @@ class RayPool(LedgerPool):
         run_dir: folder for the files of the jobs; made if missing.
         function: ``module:name`` of what a worker runs; tests bring their own.
         address: of the cluster, see ``Cluster``.
+        populations_only: see ``WorkerPool``.
 
     Use it as a context manager: leaving it kills what still runs.
 
@@ -74,13 +75,14 @@ class RayPool(LedgerPool):
         *,
         function: str = JOB_FUNCTION,
         address: str | None = None,
+        populations_only: bool = False,
     ) -> None:
         super().__init__()
         workers = integer("workers", workers, 1)
         if not deadline_s > 0:
             raise ValueError(f"deadline_s: expected more than 0, got {deadline_s}")
         self._deadline = min(deadline_s, threading.TIMEOUT_MAX)
-        self._function = function
+        self._function, self._populations_only = function, populations_only
         self._cluster = Cluster(address, workers)
         self._ray = self._cluster.ray
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -131,7 +133,9 @@ class RayPool(LedgerPool):
         for _ in range(2):
             actor = Actor(self._ray, self._closed)
             try:
-                trouble = self._refused(actor.open(self._function, self._deadline))
+                trouble = self._refused(
+                    actor.open(self._function, self._deadline, self._populations_only)
+                )
             except Closed:
                 actor.kill()
                 raise

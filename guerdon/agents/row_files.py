@@ -36,7 +36,7 @@ def save_row_policy(
         job: the training that made it.
         recipe: the hyper-parameters that the network was built from, without
             state-dependent exploration, which a row does not have.
-        told: what it takes and gives, ``in_words``.
+        told: what it takes and gives, in the words of ``in_words``.
 
     Raises:
         ValueError: for a network without a memory that SB3 would build otherwise.

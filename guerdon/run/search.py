@@ -211,6 +211,8 @@ def _search(
 def _pool(resources: Resources, config: RunConfig, folder: Path) -> Pool:
     """Who trains; nothing in a run's results depends on it."""
     deadline_s = resources.deadline(config.steps)
+    # Rewards in full Python are trained by SB3 also where populations are asked for.
+    alone = config.trainer == "population" and config.trust == "language"
     if resources.executor == "ray":
         return RayPool(
             resources.workers,
@@ -218,14 +220,14 @@ def _pool(resources: Resources, config: RunConfig, folder: Path) -> Pool:
             folder,
             function=resources.function,
             address=resources.ray_address,
+            populations_only=alone,
         )
     return WorkerPool(
         resources.workers,
         deadline_s,
         folder,
         function=resources.function,
-        # Only the language is sure to be trained so.
-        populations_only=config.trainer == "population" and config.trust == "language",
+        populations_only=alone,
     )
 
 
