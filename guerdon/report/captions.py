@@ -70,7 +70,7 @@ def term_shares(data: RunData) -> str:
 
 def learning_curves(data: RunData) -> str:
     """What lines and bands are."""
-    lines = _lines(data)
+    lines = curves_of(data)
     several = max((line.seeds for line in lines), default=0) > 1
     score = "Mean over seeds of the true score" if several else "True score"
     bands = (
@@ -84,13 +84,19 @@ def learning_curves(data: RunData) -> str:
         "are shown on their fresh seeds where these were run, other candidates on "
         "the seeds of the search."
     )
-    if lines and max(len(line.steps) for line in lines) == 1:
+    points = {len(line.steps) for line in lines}
+    if points == {1}:
         words += " The trainings were so short that each of them is one point."
+    elif 1 in points:
+        words += (
+            " Candidates that were dropped before every environment had ended an "
+            "episode have no line: of theirs only the quick successes had ended."
+        )
     return words
 
 
-def _lines(data: RunData) -> Sequence[measure.Curve]:
-    """The curves that the chart draws."""
+def curves_of(data: RunData) -> Sequence[measure.Curve]:
+    """The curves of all that the chart is about."""
     shown = [candidate.trainings for candidate in data.candidates]
     shown += [tuple(data.shown_trainings(name)) for name in REFERENCES]
     if data.winner is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from guerdon.extras import require
 from guerdon.report import measure
+from guerdon.report.captions import curves_of
 from guerdon.report.data import RunData
 from guerdon.report.look import DASHES, MARKERS, WORDS, Look
 from guerdon.report.race import Racer
@@ -121,10 +122,13 @@ def learning_curves(axes: Axes, data: RunData, look: Look) -> None:
     """True score over training: all candidates grey, winner and references not."""
     winner = data.winner.id if data.winner else None
     first = True
+    most = max((len(line.steps) for line in curves_of(data)), default=0)
     for candidate in data.candidates:
         line = measure.curve(candidate.trainings, "fitness")
         if candidate.id == winner or line is None:
             continue
+        if len(line.steps) == 1 < most:
+            continue  # dropped when only its quick successes had ended
         axes.fill_between(
             line.steps, line.low, line.high, color=look.grey, alpha=0.10, linewidth=0
         )

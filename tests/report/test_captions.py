@@ -115,6 +115,33 @@ def test_the_axis_of_the_steps_begins_at_the_start_of_training(
     assert high == pytest.approx(1000 * points * (1.03 if points == 1 else 1.0))
 
 
+def test_a_candidate_dropped_before_its_failures_ended_has_no_line(
+    tmp_path: Path,
+) -> None:
+    from matplotlib.figure import Figure
+
+    folder = tiny(tmp_path / "run", candidates=2, points=5)
+
+    def lines() -> int:
+        axes = Figure().add_subplot()
+        figures.learning_curves(axes, RunData(folder), LIGHT)
+        return len(axes.lines)
+
+    before = lines()
+    with Journal.open(folder) as journal:
+        name = "r1-c02"
+        journal.add_candidate(
+            CandidateRecord(id=name, round=1, slot=2, operator="sample", source=SOURCE)
+        )
+        record = training(name, 0, "search", 0.9)
+        curve = {"steps": [200, 400], "fitness": [None, 0.9], "terms": {}}
+        record.result["curve"] = curve
+        journal.add_training(record)
+    assert lines() == before
+    words = captions.learning_curves(RunData(folder))
+    assert "only the quick successes had ended" in words
+
+
 def test_before_the_holdout_nothing_is_promised(tmp_path: Path) -> None:
     Journal.create(tmp_path / "run", CONFIG).close()
     data = RunData(tmp_path / "run")
