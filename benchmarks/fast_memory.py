@@ -6,9 +6,9 @@ MemoryS13 it cannot, and without a memory it can only guess, which is right in o
 No gate is set for them; a row says what the task's recipe reaches with its GRU, and
 what the same numbers reach without it. That the recurrent core can learn to remember at
 all is shown where the best is known: a sign is seen once and asked for some steps later
-(``recall.py``), where nothing without a memory is right in more than one half. Rows are
-kept in ``fast_memory.csv``, so a cut run goes
-on where it was, and more seeds or steps may be asked for later.
+(``recall.py``), where nothing without a memory is right in more than one half. Levels
+are kept in ``fast_memory.csv``, so a cut run goes on where it was, and more seeds or
+steps may be asked for later.
 """
 
 from __future__ import annotations
@@ -143,8 +143,6 @@ RECALL = PPOConfig(
     shared=True,
     memory=32,
 )
-
-
 RECALL_HORIZON = 16
 RECALL_STEPS = 196_608
 

@@ -10,10 +10,10 @@ sides), less is won: those rows stand in a file of their own, ``fast_ppo_mujoco.
 The minibatch of MiniGrid's recipe has another, ``fast_ppo_recipe.json``.
 
 Counted is learning alone: no imports, no building, no evaluation; both sides keep the
-memory that they free, as our worker processes do. Before the clock
-starts: both agents have as many weights and take as many gradient steps; a row of the
-population has the same weights after a block as its solo run, bit for bit. That they
-learn alike is measured by ``fast_learning.py``.
+memory that they free, as our worker processes do. Before the clock starts: both agents
+have as many weights and take as many gradient steps; a row of the population has the
+same weights after a block as its solo run, bit for bit. That they learn alike is
+measured by ``fast_learning.py``.
 """
 
 from __future__ import annotations

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from guerdon.agents.things import Workspace, gather_loops, scatter_loops
+from guerdon.agents.things import (
+    Meaning,
+    Space,
+    gather_loops,
+    scatter_loops,
+    space_for,
+)
 from guerdon.envs.grid.compiled import has_compiler
 
 MAX_CODE = 63
@@ -28,7 +34,7 @@ class Scratch:
 
     def __init__(self) -> None:
         self._arrays: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
-        self._spaces: dict[tuple[int, ...], Workspace] = {}
+        self._spaces: dict[tuple[int, ...], Space] = {}
         self._turns: dict[tuple[int, ...], int] = {}
 
     def sum(self, *shape: int) -> np.ndarray:
@@ -53,13 +59,13 @@ class Scratch:
                 self._arrays[key] = torch.empty(shape).numpy()
         return self._arrays[key]
 
-    def workspace(
+    def space(
         self, batch: int, cells: int, radix: tuple[int, ...], width: int
-    ) -> Workspace:
+    ) -> Space:
         """What the loops write to on the way."""
         key = batch, cells, width, *radix
         if key not in self._spaces:
-            self._spaces[key] = Workspace(batch, cells, np.array(radix), width)
+            self._spaces[key] = space_for(batch, cells, radix, width)
         return self._spaces[key]
 
 
@@ -162,17 +168,17 @@ class _GatherSum(torch.autograd.Function):
             rows_of = weight.flatten(0, 1)
             total = nn.functional.embedding_bag(columns, rows_of, mode="sum")
             return total.view(rows, batch, -1) + bias
-        by_cells = codes.contiguous().view(rows, batch, -1, len(radix)).numpy()
-        out = scratch.sum(rows, batch, weight.shape[2])
-        ctx.turn = scratch.turn(*out.shape)
-        space = scratch.workspace(batch, by_cells.shape[2], radix, weight.shape[2])
+        width = weight.shape[2]
+        out = scratch.sum(rows, batch, width)
+        ctx.turn = scratch.turn(rows, batch, width)
+        cells = _by_cells(codes, radix)
         possible = gather_loops(
-            by_cells,
-            *_places(high, radix),
+            cells,
+            _meaning(high, radix),
             weight.detach().numpy(),
             bias.detach().numpy(),
             out,
-            *space.arrays,
+            scratch.space(batch, cells.shape[2], radix, width),
         )
         if not possible:
             _require_possible(codes, high)
@@ -192,43 +198,37 @@ class _GatherSum(torch.autograd.Function):
                 "scratch: another sum of this shape has overwritten the one whose "
                 "gradient is asked for; take the gradient first, or give each its own"
             )
-        rows, batch, _ = codes.shape
-        by_cells = codes.contiguous().view(rows, batch, -1, len(ctx.radix)).numpy()
+        _, batch, width = grad.shape
         total = ctx.scratch.gradient(*weight.shape)
         total.fill(0.0)
-        space = ctx.scratch.workspace(
-            batch, by_cells.shape[2], ctx.radix, weight.shape[2]
-        )
+        cells = _by_cells(codes, ctx.radix)
         possible = scatter_loops(
-            by_cells,
-            *_places(ctx.high, ctx.radix),
+            cells,
+            _meaning(ctx.high, ctx.radix),
             grad.contiguous().numpy(),
             total,
-            *space.arrays,
+            ctx.scratch.space(batch, cells.shape[2], ctx.radix, width),
         )
         if not possible:
             _require_possible(codes, ctx.high)
         return None, torch.from_numpy(total), *rest
 
 
-class _Places(NamedTuple):
-    """What the codes of each cell mean."""
-
-    offsets: np.ndarray
-    """``(C, K)`` int32, first row of each code's values."""
-    high: np.ndarray
-    """``(C, K)`` uint8, the largest of each."""
-    radix: np.ndarray
-    """``(K,)`` int64, how many values each code has."""
+def _by_cells(codes: Tensor, radix: tuple[int, ...]) -> np.ndarray:
+    """``(R, B, C * K)`` codes as ``(R, B, C, K)``."""
+    shape = *codes.shape[:2], -1, len(radix)
+    return codes.contiguous().view(shape).numpy()
 
 
 @cache
-def _places(high: tuple[int, ...], radix: tuple[int, ...]) -> _Places:
+def _meaning(high: tuple[int, ...], radix: tuple[int, ...]) -> Meaning:
     first, _ = _offsets(high, 1, torch.device("cpu"))
     shape = -1, len(radix)
     most = np.array(high, np.uint8)
-    return _Places(
-        first.numpy().reshape(shape), most.reshape(shape), np.array(radix, np.int64)
+    return (
+        first.numpy().reshape(shape),
+        most.reshape(shape),
+        np.array(radix, np.int64),
     )
 
 

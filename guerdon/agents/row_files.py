@@ -39,20 +39,22 @@ def save_row_policy(
         told: what it takes and gives, in the words of ``in_words``.
 
     Raises:
-        ValueError: for a network without a memory that SB3 would build otherwise.
+        ValueError: for one that SB3 would build otherwise, or state-dependent
+            exploration.
         OSError: when it cannot be written.
     """
     if policy.arch.memory or (policy.arch.encoder == "vector" and policy.arch.high):
         kind = ROW_FORMAT
         weights = {f"row.{name}": value for name, value in policy.weights.items()}
     else:
+        if recipe.use_sde:
+            raise ValueError(
+                "SB3's file: expected a recipe without state-dependent exploration, "
+                "which a row does not have; use dataclasses.replace(recipe, "
+                "use_sde=False)"
+            )
         kind = FORMAT
         weights = {f"network.{n}": one for n, one in sb3_weights(policy).items()}
-    if kind == FORMAT and recipe.use_sde:
-        raise ValueError(
-            "SB3's file: expected a recipe without state-dependent exploration, which "
-            "a row does not have; use dataclasses.replace(recipe, use_sde=False)"
-        )
     scale = policy.moments and Normalizer(*policy.moments, EPSILON, LIMIT)
     data = file_bytes(kind, weights, scale, job, recipe, told)
     # The library writes files too, but reports a full disk in words of its own.

@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+from contextlib import suppress
 
 
 def load(*modules: str) -> None:
@@ -14,9 +15,7 @@ def load(*modules: str) -> None:
     # nothing: a quarter of the time. What it never visits stays shared after a fork.
     gc.disable()
     for module in modules:
-        try:
+        with suppress(ImportError):
             importlib.import_module(module)
-        except ImportError:
-            continue
     gc.freeze()
     gc.enable()

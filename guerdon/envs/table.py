@@ -135,8 +135,8 @@ def _check_words(name: str, module: str, attribute: str) -> None:
             f"{meant!r}"
         )
     # The name of a module is that of a file, which may begin with a digit.
-    words = module.replace(".", " ").split(" ")
-    if not (attribute.isidentifier() and all(re.fullmatch(r"\w+", w) for w in words)):
+    named = all(re.fullmatch(r"\w+", word) for word in module.split("."))
+    if not (named and attribute.isidentifier()):
         raise ValueError(
             f"task {name!r}: expected module:object, such as 'my_tasks:TASK' for TASK "
             "in my_tasks.py"

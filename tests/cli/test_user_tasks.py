@@ -168,6 +168,8 @@ def refusal(folder: Path, capfd: pytest.CaptureFixture[str]) -> Refusal:
         ("nasty_tasks:", ("expected module:object",)),
         (":GOOD", ("expected module:object",)),
         (".:GOOD", ("expected module:object",)),
+        ("nasty tasks:GOOD", ("expected module:object",)),
+        ("nasty_tasks:1GOOD", ("expected module:object",)),
     ],
 )
 def test_a_task_that_cannot_be_loaded_is_one_line_for_every_command(
