@@ -1,9 +1,9 @@
-"""A linear layer on the one-hot codes of a grid, for many rows at once."""
+"""The layer that reads the one-hot codes of a grid, for many rows at once."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from guerdon.agents.things import (
 )
 from guerdon.envs.grid.compiled import has_compiler
 
+Activation = Literal["tanh", "relu"]
+
 MAX_CODE = 63
 """Codes beyond this are pixels or counts, for which one-hot is the wrong reading."""
 
@@ -28,27 +30,31 @@ MOST_THINGS = 4096
 class Scratch:
     """Memory that is used again; fresh pages would cost more than what fills them.
 
-    A sum that lies here is overwritten by the next one of its shape, so a gradient has
-    to be taken before that.
+    An output that lies here is overwritten by the next one of its shape, so a gradient
+    has to be taken before that.
     """
 
     def __init__(self) -> None:
         self._arrays: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
         self._spaces: dict[tuple[int, ...], Space] = {}
         self._turns: dict[tuple[int, ...], int] = {}
+        self._marks: dict[tuple[int, ...], np.ndarray] = {}
 
-    def sum(self, *shape: int) -> np.ndarray:
-        """Where a sum of this shape goes; begins another turn for it."""
+    def output(self, *shape: int) -> np.ndarray:
+        """Where an output of this shape goes; begins another turn for it."""
         self._turns[shape] = self.turn(*shape) + 1
-        return self._array("sum", shape)
+        return self._array("output", shape)
 
     def turn(self, *shape: int) -> int:
-        """How many sums of this shape there have been."""
+        """How many outputs of this shape there have been."""
         return self._turns.get(shape, 0)
 
-    def gradient(self, *shape: int) -> np.ndarray:
-        """Where a gradient of this shape goes."""
-        return self._array("gradient", shape)
+    def gradient(self, *shape: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where a gradient ``(R, I, F)`` goes, and ``(R, I)`` where it is not zero."""
+        if shape not in self._marks:
+            self._array("gradient", shape).fill(0.0)
+            self._marks[shape] = np.zeros(shape[:2], np.bool_)
+        return self._array("gradient", shape), self._marks[shape]
 
     def _array(self, what: str, shape: tuple[int, ...]) -> np.ndarray:
         key = what, shape
@@ -60,12 +66,12 @@ class Scratch:
         return self._arrays[key]
 
     def space(
-        self, batch: int, cells: int, radix: tuple[int, ...], width: int
+        self, rows: int, batch: int, cells: int, radix: tuple[int, ...], width: int
     ) -> Space:
         """What the loops write to on the way."""
-        key = batch, cells, width, *radix
+        key = rows, batch, cells, width, *radix
         if key not in self._spaces:
-            self._spaces[key] = space_for(batch, cells, radix, width)
+            self._spaces[key] = space_for(rows, batch, cells, radix, width)
         return self._spaces[key]
 
 
@@ -94,15 +100,16 @@ def one_hot(codes: Tensor, weight: Tensor, high: tuple[int, ...]) -> Tensor:
     return zeros.scatter_(2, codes.long() + offsets, 1.0)
 
 
-def gather_sum(
+def code_layer(
     codes: Tensor,
     weight: Tensor,
     bias: Tensor,
     high: tuple[int, ...],
     radix: tuple[int, ...],
+    activation: Activation,
     scratch: Scratch | None = None,
 ) -> Tensor:
-    """``one_hot(codes) @ weight + bias``, ``(R, B, F)``, without the one-hot matrix.
+    """``activation(one_hot(codes) @ weight + bias)`` without the one-hot matrix.
 
     Args:
         codes: ``(R, B, C)`` uint8 on a CPU.
@@ -110,16 +117,20 @@ def gather_sum(
         bias: ``(R, 1, F)``.
         high: largest value of each code.
         radix: from ``radix_of``.
-        scratch: where the sum lies, which the next sum of its shape overwrites, and
-            the weight's gradient, which the next of its shape overwrites.
+        activation: of the layer.
+        scratch: where the output lies, which the next output of its shape overwrites,
+            and the weight's gradient, which the next of its shape overwrites.
+
+    Returns:
+        ``(R, B, F)``.
 
     Raises:
         ValueError: for a code above its largest value.
     """
-    total: Tensor = _GatherSum.apply(  # type: ignore[no-untyped-call]
-        codes, weight, bias, high, radix, scratch or Scratch()
+    out: Tensor = _CodeLayer.apply(  # type: ignore[no-untyped-call]
+        codes, weight, bias, high, radix, activation, scratch or Scratch()
     )
-    return total
+    return out
 
 
 @cache
@@ -138,8 +149,8 @@ def _offsets(
         )
 
 
-class _GatherSum(torch.autograd.Function):
-    """``one_hot(codes) @ weight + bias`` for every row without the one-hot matrix.
+class _CodeLayer(torch.autograd.Function):
+    """``activation(one_hot(codes) @ weight + bias)`` for every row.
 
     Forward, 147 gathered rows of the weight beat a product with 1029 columns that are
     mostly zero five times, and compiled loops, which gather 49, beat that twice. The
@@ -156,10 +167,11 @@ class _GatherSum(torch.autograd.Function):
         bias: Tensor,
         high: tuple[int, ...],
         radix: tuple[int, ...],
+        activation: Activation,
         scratch: Scratch,
     ) -> Tensor:
-        ctx.save_for_backward(codes, weight)
-        ctx.high, ctx.radix, ctx.scratch = high, radix, scratch
+        ctx.high, ctx.radix, ctx.activation = high, radix, activation
+        ctx.scratch = scratch
         rows, batch, numbers = codes.shape
         if not has_compiler():
             _require_possible(codes, high)
@@ -167,9 +179,12 @@ class _GatherSum(torch.autograd.Function):
             columns = torch.add(stacked, codes).view(rows * batch, numbers)
             rows_of = weight.flatten(0, 1)
             total = nn.functional.embedding_bag(columns, rows_of, mode="sum")
-            return total.view(rows, batch, -1) + bias
+            total = total.view(rows, batch, -1) + bias
+            out = total.tanh_() if activation == "tanh" else total.relu_()
+            ctx.save_for_backward(codes, weight, out)
+            return out
         width = weight.shape[2]
-        out = scratch.sum(rows, batch, width)
+        array = scratch.output(rows, batch, width)
         ctx.turn = scratch.turn(rows, batch, width)
         cells = _by_cells(codes, radix)
         possible = gather_loops(
@@ -177,40 +192,46 @@ class _GatherSum(torch.autograd.Function):
             _meaning(high, radix),
             weight.detach().numpy(),
             bias.detach().numpy(),
-            out,
-            scratch.space(batch, cells.shape[2], radix, width),
+            activation == "tanh",
+            array,
+            scratch.space(rows, batch, cells.shape[2], radix, width),
         )
         if not possible:
             _require_possible(codes, high)
-        # A new tensor each time: this one gets a gradient, and may be changed in place.
-        return torch.from_numpy(out)
+        # A new tensor each time: this one gets a gradient.
+        out = torch.from_numpy(array)
+        out = out if activation == "tanh" else out.relu_()
+        ctx.save_for_backward(codes, weight, out)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        codes, weight = ctx.saved_tensors
-        (grad,) = grads
-        rest = grad.sum(1, keepdim=True), None, None, None
-        if not has_compiler():
-            product = one_hot(codes, weight, ctx.high).transpose(1, 2) @ grad
-            return None, product, *rest
-        if ctx.scratch.turn(*grad.shape) != ctx.turn:
+        codes, weight, out = ctx.saved_tensors
+        compiled = has_compiler()
+        if compiled and ctx.scratch.turn(*out.shape) != ctx.turn:
             raise RuntimeError(
-                "scratch: another sum of this shape has overwritten the one whose "
+                "scratch: another output of this shape has overwritten the one whose "
                 "gradient is asked for; take the gradient first, or give each its own"
             )
-        _, batch, width = grad.shape
-        total = ctx.scratch.gradient(*weight.shape)
-        total.fill(0.0)
+        if ctx.activation == "tanh":
+            grad = torch.ops.aten.tanh_backward(grads[0], out)
+        else:
+            grad = torch.ops.aten.threshold_backward(grads[0], out, 0.0)
+        rest = grad.sum(1, keepdim=True), None, None, None, None
+        if not compiled:
+            product = one_hot(codes, weight, ctx.high).transpose(1, 2) @ grad
+            return None, product, *rest
+        rows, batch, width = grad.shape
+        total, marks = ctx.scratch.gradient(*weight.shape)
         cells = _by_cells(codes, ctx.radix)
-        possible = scatter_loops(
+        scatter_loops(
             cells,
             _meaning(ctx.high, ctx.radix),
             grad.contiguous().numpy(),
             total,
-            ctx.scratch.space(batch, cells.shape[2], ctx.radix, width),
+            marks,
+            ctx.scratch.space(rows, batch, cells.shape[2], ctx.radix, width),
         )
-        if not possible:
-            _require_possible(codes, ctx.high)
         return None, torch.from_numpy(total), *rest
 
 

@@ -18,7 +18,14 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from guerdon.agents.codes import MAX_CODE, Scratch, gather_sum, one_hot, radix_of
+from guerdon.agents.codes import (
+    MAX_CODE,
+    Activation,
+    Scratch,
+    code_layer,
+    one_hot,
+    radix_of,
+)
 from guerdon.types import ActionSpec
 
 Encoder = Literal["one_hot", "vector", "cnn"]
@@ -59,7 +66,7 @@ class Architecture:
     high: tuple[int, ...] = ()
     continuous: bool = False
     hidden: tuple[int, ...] = (64, 64)
-    activation: Literal["tanh", "relu"] = "tanh"
+    activation: Activation = "tanh"
     shared: bool = False
     conv: tuple[tuple[int, int, int], ...] = ((16, 2, 1), (32, 2, 1), (64, 2, 1))
     memory: int = 0
@@ -279,8 +286,7 @@ def _read(
     scratch: Scratch | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """What actor and critic have in common: the first layer, and the memory."""
-    activate = torch.tanh_ if arch.activation == "tanh" else torch.relu_
-    x = activate(_first(arch, weights, obs, gather, scratch))
+    x = _first(arch, weights, obs, gather, scratch)
     if not arch.memory:
         return x, state
     if state is None or starts is None:
@@ -299,10 +305,13 @@ def _linear(weights: Weights, name: str, x: Tensor) -> Tensor:
 
 
 def _tower(arch: Architecture, weights: Weights, tower: str, x: Tensor) -> Tensor:
-    activate = torch.tanh_ if arch.activation == "tanh" else torch.relu_
     for i in range(1, len(arch.hidden)):
-        x = activate(_linear(weights, f"{tower}{i}", x))
+        x = _activate(arch, _linear(weights, f"{tower}{i}", x))
     return x
+
+
+def _activate(arch: Architecture, x: Tensor) -> Tensor:
+    return x.tanh_() if arch.activation == "tanh" else x.relu_()
 
 
 def _first(
@@ -312,18 +321,22 @@ def _first(
     gather: bool,
     scratch: Scratch | None,
 ) -> Tensor:
-    """The first layer before its activation, ``(R, B, first)``."""
+    """The first layer, ``(R, B, first)``."""
     rows, batch = obs.shape[:2]
     if arch.encoder == "one_hot":
         codes = obs.reshape(rows, batch, -1)
         weight, bias = weights["first.weight"], weights["first.bias"]
         if gather:
-            radix = radix_of(arch.high, arch.shape)
-            return gather_sum(codes, weight, bias, arch.high, radix, scratch)
-        return torch.baddbmm(bias, one_hot(codes, weight, arch.high), weight)
-    if arch.encoder == "cnn":
-        obs = _convolve(arch, weights, obs)
-    return _linear(weights, "first", obs.reshape(rows, batch, -1).float())
+            high, radix = arch.high, radix_of(arch.high, arch.shape)
+            return code_layer(
+                codes, weight, bias, high, radix, arch.activation, scratch
+            )
+        x = torch.baddbmm(bias, one_hot(codes, weight, arch.high), weight)
+    else:
+        if arch.encoder == "cnn":
+            obs = _convolve(arch, weights, obs)
+        x = _linear(weights, "first", obs.reshape(rows, batch, -1).float())
+    return _activate(arch, x)
 
 
 def _convolve(arch: Architecture, weights: Weights, obs: Tensor) -> Tensor:

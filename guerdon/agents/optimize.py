@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,58 +10,62 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
+from guerdon.agents.adam_loops import (
+    BETA_1,
+    BETA_2,
+    Arrays,
+    adam_loops,
+    norm_loops,
+)
 from guerdon.agents.networks import Weights
-
-BETAS = (0.9, 0.999)
-
-VECTOR = 64
-"""Numbers that a processor works on at once, at most."""
-
-
-def clip_rows(grads: Sequence[Tensor], limit: float) -> Tensor:
-    """Scale every row's gradient to a norm of at most ``limit``, in place.
-
-    Args:
-        grads: one per weight, ``(R, ...)``.
-        limit: largest norm over all weights of a row.
-
-    Returns:
-        ``(R,)`` norms before; a row whose norm is not finite is left for the caller.
-    """
-    norms = [torch.linalg.vector_norm(grad.flatten(1), dim=1) for grad in grads]
-    # Along the last axis, where the order of the sum does not depend on the rows.
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms, 1), dim=1)
-    scale = (limit / (norm + 1e-6)).clamp(max=1.0)
-    for grad in grads:
-        grad.mul_(scale.view(-1, *(1,) * (grad.dim() - 1)))
-    return norm
+from guerdon.envs.grid.compiled import has_compiler
 
 
 class StackedAdam:
-    """Adam on stacked weights, which is R independent Adams.
+    """Clipped gradients and Adam on stacked weights, which is R independent Adams.
 
     Rows may be of different age: each counts its own steps for the bias correction.
 
     Args:
-        weights: by name, ``(R, ...)``.
+        weights: by name, ``(R, V, W)``.
+        limit: largest norm of a row's gradient over all weights; others are scaled
+            down to it.
         epsilon: added to the deviation.
 
     Reference: Kingma and Ba, "Adam" (ICLR 2015), algorithm 1.
     """
 
-    def __init__(self, weights: Weights, epsilon: float = 1e-5) -> None:
-        self.epsilon = epsilon
+    def __init__(
+        self, weights: Weights, limit: float = 0.5, epsilon: float = 1e-5
+    ) -> None:
+        self.limit, self.epsilon = limit, epsilon
         self.mean = {name: torch.zeros_like(w.detach()) for name, w in weights.items()}
         self.square = {
             name: torch.zeros_like(w.detach()) for name, w in weights.items()
         }
-        rows = len(next(iter(weights.values())))
-        self.steps = np.zeros(rows, np.int64)
+        first = next(iter(weights.values()))
+        self.steps = np.zeros(len(first), np.int64)
+        self._loops = has_compiler() and first.device.type == "cpu"
+        self._moved: Arrays = ()
+
+    def norms(self, grads: Sequence[Tensor]) -> Tensor:
+        """``(R,)`` norms of the rows' gradients, one for each weight."""
+        if self._loops:
+            self._moved = self._moved or self._find_moved()
+            norms = np.empty(len(self.steps), np.float32)
+            sums = np.empty(max(grad.shape[-1] for grad in grads), np.float32)
+            norm_loops(_arrays(grads), self._moved, sums, norms)
+            return torch.from_numpy(norms)
+        parts = [torch.linalg.vector_norm(grad.flatten(1), dim=1) for grad in grads]
+        # Along the last axis, where the order of the sum does not depend on the rows.
+        whole: Tensor = torch.linalg.vector_norm(torch.stack(parts, 1), dim=1)
+        return whole
 
     def step(
         self,
         weights: Weights,
         grads: Sequence[Tensor],
+        norms: Tensor,
         active: np.ndarray,
         rates: np.ndarray,
     ) -> None:
@@ -69,13 +73,43 @@ class StackedAdam:
 
         Args:
             weights: by name, changed in place.
-            grads: in their order.
+            grads: in their order; may be scaled in place.
+            norms: ``(R,)`` what ``norms`` has said of these gradients.
             active: ``(R,)`` bool.
             rates: ``(R,)`` step sizes.
         """
         moved = np.flatnonzero(active)
         if not len(moved):
             return
+        scales = (self.limit / (norms + 1e-6)).clamp(max=1.0)
+        if self._loops:
+            age = self.steps + 1
+            adam_loops(
+                _arrays(weights.values()),
+                _arrays(grads),
+                _arrays(self.mean.values()),
+                _arrays(self.square.values()),
+                self._moved,
+                moved,
+                scales.numpy(),
+                (rates / (1.0 - BETA_1**age)).astype(np.float32),
+                (1.0 / np.sqrt(1.0 - BETA_2**age)).astype(np.float32),
+                np.float32(self.epsilon),
+            )
+        else:
+            for grad in grads:
+                grad.mul_(scales.view(-1, *(1,) * (grad.dim() - 1)))
+            self._step_in_torch(weights, grads, active, rates)
+        self.steps[moved] += 1
+
+    def _step_in_torch(
+        self,
+        weights: Weights,
+        grads: Sequence[Tensor],
+        active: np.ndarray,
+        rates: np.ndarray,
+    ) -> None:
+        moved = np.flatnonzero(active)
         tensors = [list(weights.values()), list(grads)]
         tensors += [list(self.mean.values()), list(self.square.values())]
         ages, speeds = {*self.steps[moved].tolist()}, {*rates[moved].tolist()}
@@ -94,21 +128,25 @@ class StackedAdam:
                     rows = moved[rates[moved] == rate]
                     slices = [_sliced(one, rows) for one in tensors]
                     self._apply(slices, np.tile(self.steps[rows], len(grads)), rate)
-        self.steps[moved] += 1
+
+    def _find_moved(self) -> Arrays:
+        """Of each weight, ``(R, V)`` bool, which vectors have had a gradient."""
+        pairs = zip(self.mean.values(), self.square.values(), strict=True)
+        return tuple(((m != 0.0) | (s != 0.0)).any(-1).numpy() for m, s in pairs)
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep some rows, in the order given."""
         for moments in (self.mean, self.square):
             for name, value in moments.items():
                 moments[name] = value[list(rows)]
-        self.steps = self.steps[list(rows)]
+        self.steps, self._moved = self.steps[list(rows)], ()
 
     def restart(self, row: int) -> None:
         """Forget what one row has done."""
         for moments in (self.mean, self.square):
             for value in moments.values():
                 value[row] = 0.0
-        self.steps[row] = 0
+        self.steps[row], self._moved = 0, ()
 
     def _apply(
         self,
@@ -118,7 +156,7 @@ class StackedAdam:
     ) -> None:
         device = tensors[0][0].device
         counts = torch.tensor(steps, dtype=torch.float32, device=device).unbind()
-        weights, grads, mean, square = (list(map(_padded, some)) for some in tensors)
+        weights, grads, mean, square = tensors
         adam(
             weights,
             grads,
@@ -128,29 +166,17 @@ class StackedAdam:
             list(counts),
             fused=True,
             amsgrad=False,
-            beta1=BETAS[0],
-            beta2=BETAS[1],
+            beta1=BETA_1,
+            beta2=BETA_2,
             lr=float(rate),
             weight_decay=0.0,
             eps=self.epsilon,
             maximize=False,
         )
-        for own, given in zip(tensors, (weights, None, mean, square), strict=True):
-            for one, other in zip(own, given or own, strict=True):
-                if one is not other:
-                    one.copy_(other[: one.numel()].view_as(one))
 
 
-def _padded(tensor: Tensor) -> Tensor:
-    """The tensor, or a flat copy that fills whole vectors of the processor.
-
-    What is left over at the end of a tensor is computed by other instructions, with
-    other last bits; which weights that are must not depend on the number of rows.
-    """
-    missing = -tensor.numel() % VECTOR if tensor.device.type == "cpu" else 0
-    if not missing:
-        return tensor
-    return torch.nn.functional.pad(tensor.reshape(-1), (0, missing))
+def _arrays(tensors: Iterable[Tensor]) -> Arrays:
+    return tuple(one.detach().contiguous().numpy() for one in tensors)
 
 
 def _sliced(tensors: list[Tensor], rows: np.ndarray) -> list[Tensor]:

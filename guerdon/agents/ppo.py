@@ -41,7 +41,7 @@ from guerdon.agents.losses import (
 from guerdon.agents.minibatches import minibatches
 from guerdon.agents.networks import first_weights
 from guerdon.agents.normalize import RewardScale
-from guerdon.agents.optimize import Graph, StackedAdam, clip_rows
+from guerdon.agents.optimize import Graph, StackedAdam
 from guerdon.agents.ppo_config import PPOConfig, device_of, enough_memory
 from guerdon.agents.rollout import BlockReward, Itemised, lane_seeds
 from guerdon.agents.row_policy import RowPolicy, row_policy
@@ -139,7 +139,9 @@ class Population:
         with enough_memory():
             first = first_weights(self.arch, numbers)
             self._own(first)
-            self.adam = StackedAdam(self.weights, config.adam_epsilon)
+            self.adam = StackedAdam(
+                self.weights, config.max_grad_norm, config.adam_epsilon
+            )
             self.net = network(self.arch, config)
             if config.compile:
                 self.net = torch.compile(self.net)
@@ -331,7 +333,7 @@ class Population:
                 active &= told[4] <= KL_MARGIN * config.target_kl
             if not active.any():
                 break
-            self.adam.step(self.weights, grads, active, rates)
+            self.adam.step(self.weights, grads, parts[-1], active, rates)
             sums += np.where(active, told, 0.0)
             steps += active
         _, policy, value, entropy, kl, norm = sums / np.maximum(steps, 1)
@@ -345,14 +347,13 @@ class Population:
         return np.maximum(0.0, 1.0 - done / self.config.total_steps)
 
     def _differentiate(self, *tensors: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Clipped gradients of every row, and ``(6, R)`` what came out."""
+        """Gradients of every row, and ``(6, R)`` what came out."""
         batch = Minibatch(**dict(zip(self._present, tensors, strict=True)))
         losses = ppo_loss(self.net, self.config, self.weights, batch)
         weights = list(self.weights.values())
         grads = list(torch.autograd.grad(losses.total.sum(), weights))
         with torch.no_grad():
-            norm = clip_rows(grads, self.config.max_grad_norm)
-            return grads, torch.stack([*losses, norm])
+            return grads, torch.stack([*losses, self.adam.norms(grads)])
 
     # --- the rows ---
 

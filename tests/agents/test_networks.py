@@ -6,13 +6,14 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from guerdon.agents.codes import Scratch, gather_sum, one_hot, radix_of
+from guerdon.agents.codes import Activation, Scratch, code_layer, one_hot, radix_of
 from guerdon.agents.networks import Architecture, act, first_weights, forward
 from guerdon.envs.grid.compiled import has_compiler
 from guerdon.types import ActionSpec
 
 HIGH = np.broadcast_to(np.array([10, 5, 3]), (4, 4, 3))
 FLAT = tuple(HIGH.reshape(-1).tolist())
+RADIX = (11, 6, 4)
 ROWS = 3
 
 
@@ -20,8 +21,8 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def grids(batch: int) -> torch.Tensor:
-    rng = np.random.default_rng(0)
+def grids(batch: int, seed: int = 0) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
     codes = rng.integers(0, HIGH + 1, size=(ROWS, batch, 4, 4, 3))
     return torch.from_numpy(codes.astype(np.uint8))
 
@@ -45,79 +46,83 @@ def tower(weights: dict[str, torch.Tensor], row: int, *names: str) -> nn.Sequent
 
 
 @pytest.mark.parametrize("scratch", [None, Scratch()])
-@pytest.mark.parametrize("radix", [(11, 6, 4), (11,)])
-def test_gathering_codes_is_the_product_with_one_hot_rows(
-    scratch: Scratch | None, radix: tuple[int, ...]
+@pytest.mark.parametrize("radix", [RADIX, (11,)])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_the_layer_is_that_of_the_product_with_one_hot_rows(
+    scratch: Scratch | None, radix: tuple[int, ...], activation: Activation
 ) -> None:
-    codes = grids(9).flatten(2)
     weight = torch.randn(ROWS, 16 * 21, 8, generator=generator()).requires_grad_()
     bias = torch.randn(ROWS, 1, 8, generator=generator()).requires_grad_()
     target = torch.randn(ROWS, 9, 8, generator=generator())
-    plain = one_hot(codes, weight, FLAT) @ weight + bias
-    expected = torch.autograd.grad((plain * target).sum(), [weight, bias])
-    for _ in range(2):  # the second gradient does not add to the first
-        ours = gather_sum(codes, weight, bias, FLAT, radix, scratch)
+    apply = torch.tanh if activation == "tanh" else torch.relu
+    for turn in range(3):  # a gradient does not add to the one before
+        codes = grids(9, seed=turn).flatten(2)
+        plain = apply(one_hot(codes, weight, FLAT) @ weight + bias)
+        expected = torch.autograd.grad((plain * target).sum(), [weight, bias])
+        ours = code_layer(codes, weight, bias, FLAT, radix, activation, scratch)
         torch.testing.assert_close(ours, plain)
         grads = torch.autograd.grad((ours * target).sum(), [weight, bias])
         torch.testing.assert_close(grads, expected)
 
 
-@pytest.mark.parametrize("radix", [(11, 6, 4), (11,)])
+@pytest.mark.parametrize("radix", [RADIX, (11,)])
 def test_what_is_gathered_for_an_observation_depends_on_no_other(
     radix: tuple[int, ...],
 ) -> None:
     codes = grids(9).flatten(2)
     weight = torch.randn(ROWS, 16 * 21, 8, generator=generator())
     bias = torch.randn(ROWS, 1, 8, generator=generator())
-    whole = gather_sum(codes, weight, bias, FLAT, radix)
+    whole = code_layer(codes, weight, bias, FLAT, radix, "tanh")
     for row in range(ROWS):
         for one in range(9):
             part = codes[row : row + 1, one : one + 1]
             own = weight[row : row + 1], bias[row : row + 1]
-            alone = gather_sum(part, *own, FLAT, radix)
+            alone = code_layer(part, *own, FLAT, radix, "tanh")
             assert torch.equal(alone[0, 0], whole[row, one])
 
 
-@pytest.mark.parametrize("radix", [(11, 6, 4), (11,)])
+@pytest.mark.parametrize("radix", [RADIX, (11,)])
 def test_a_code_above_its_bound_is_refused_and_does_no_harm(
     radix: tuple[int, ...],
 ) -> None:
     weight = torch.randn(ROWS, 16 * 21, 8, generator=generator())
     bias, scratch = torch.zeros(ROWS, 1, 8), Scratch()
     good = grids(9).flatten(2)
-    expected = gather_sum(good, weight, bias, FLAT, radix)
+    expected = code_layer(good, weight, bias, FLAT, radix, "tanh")
     for place, code in ((0, 11), (1, 6), (47, 4), (47, 255)):
         codes = good.clone()
         codes[1, 3, place] = code
         said = rf"number {place} .* 0 to {FLAT[place]}, got {code}"
         with pytest.raises(ValueError, match=said):
-            gather_sum(codes, weight, bias, FLAT, radix, scratch)
-    assert torch.equal(gather_sum(good, weight, bias, FLAT, radix, scratch), expected)
+            code_layer(codes, weight, bias, FLAT, radix, "tanh", scratch)
+    assert torch.equal(
+        code_layer(good, weight, bias, FLAT, radix, "tanh", scratch), expected
+    )
 
 
-def test_a_gradient_whose_sum_was_overwritten_is_refused() -> None:
+def test_a_gradient_whose_output_was_overwritten_is_refused() -> None:
     weight = torch.randn(ROWS, 16 * 21, 8, generator=generator()).requires_grad_()
     bias, scratch = torch.zeros(ROWS, 1, 8), Scratch()
     first, second = (
-        gather_sum(grids(9).flatten(2), weight, bias, FLAT, (11, 6, 4), scratch).tanh_()
+        code_layer(grids(9).flatten(2), weight, bias, FLAT, RADIX, "tanh", scratch)
         for _ in range(2)
     )
-    other = gather_sum(grids(4).flatten(2), weight, bias, FLAT, (11, 6, 4), scratch)
-    with pytest.raises(RuntimeError, match="another sum of this shape"):
+    other = code_layer(grids(4).flatten(2), weight, bias, FLAT, RADIX, "tanh", scratch)
+    with pytest.raises(RuntimeError, match="another output of this shape"):
         torch.autograd.grad(first.sum(), weight)
     for sound in (second, other):
         torch.autograd.grad(sound.sum(), weight)
 
 
-def test_a_sum_and_a_gradient_of_one_shape_do_not_share_memory() -> None:
+def test_an_output_and_a_gradient_of_one_shape_do_not_share_memory() -> None:
     batch = 16 * 21  # as many as the weight has rows
     weight = torch.randn(ROWS, batch, 8, generator=generator()).requires_grad_()
     bias, scratch = torch.zeros(ROWS, 1, 8), Scratch()
     codes = grids(batch).flatten(2)
-    total = gather_sum(codes, weight, bias, FLAT, (11, 6, 4), scratch)
+    total = code_layer(codes, weight, bias, FLAT, RADIX, "tanh", scratch)
     grad = torch.autograd.grad(total.sum(), weight)[0]
     before = grad.clone()
-    gather_sum(codes, weight, bias, FLAT, (11, 6, 4), scratch)
+    code_layer(codes, weight, bias, FLAT, RADIX, "tanh", scratch)
     assert torch.equal(grad, before)
 
 
@@ -130,7 +135,7 @@ def test_the_layer_is_the_same_without_a_compiler(
     bias = torch.randn(ROWS, 1, 8, generator=generator()).requires_grad_()
 
     def told() -> tuple[torch.Tensor, ...]:
-        total = gather_sum(codes, weight, bias, FLAT, (11, 6, 4))
+        total = code_layer(codes, weight, bias, FLAT, RADIX, "tanh")
         grads = torch.autograd.grad(total.square().sum(), [weight, bias])
         return (total.detach(), *grads)
 
