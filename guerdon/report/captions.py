@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from guerdon.report import measure
-from guerdon.report.candidate import REFERENCES
 from guerdon.report.data import RunData
 from guerdon.report.text import duration, percent
 
@@ -70,7 +67,7 @@ def term_shares(data: RunData) -> str:
 
 def learning_curves(data: RunData) -> str:
     """What lines and bands are."""
-    lines = curves_of(data)
+    lines = data.curves.all
     several = max((line.seeds for line in lines), default=0) > 1
     score = "Mean over seeds of the true score" if several else "True score"
     bands = (
@@ -84,25 +81,14 @@ def learning_curves(data: RunData) -> str:
         "are shown on their fresh seeds where these were run, other candidates on "
         "the seeds of the search."
     )
-    points = {len(line.steps) for line in lines}
-    if points == {1}:
+    if {len(line.steps) for line in lines} == {1}:
         words += " The trainings were so short that each of them is one point."
-    elif 1 in points:
+    if data.curves.dropped:
         words += (
             " Candidates that were dropped before every environment had ended an "
             "episode have no line: of theirs only the quick successes had ended."
         )
     return words
-
-
-def curves_of(data: RunData) -> Sequence[measure.Curve]:
-    """The curves of all that the chart is about."""
-    shown = [candidate.trainings for candidate in data.candidates]
-    shown += [tuple(data.shown_trainings(name)) for name in REFERENCES]
-    if data.winner is not None:
-        shown.append(tuple(data.shown_trainings(data.winner.id)))
-    found = (measure.curve(trainings, "fitness") for trainings in shown)
-    return [line for line in found if line is not None]
 
 
 def all_candidates(data: RunData) -> str:

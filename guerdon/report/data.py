@@ -31,6 +31,7 @@ from guerdon.report.candidate import (
     finalists,
     lineages,
 )
+from guerdon.report.curves import Curves, curves_of
 from guerdon.report.measure import as_estimate, as_number, dig, over_seeds
 from guerdon.report.profile import profile_of
 from guerdon.report.race import races_of
@@ -249,6 +250,20 @@ class RunData:
         if fresh:
             return fresh
         return self._trainings_of(name)
+
+    @cached_property
+    def curves(self) -> Curves:
+        """Learning curves: references and winner, and the other candidates."""
+        winner = None if self.winner is None else self.winner.id
+        others = [c.trainings for c in self.candidates if c.id != winner]
+        ids = {name: name for name in ("sparse", "best-of-n", "human")}
+        if winner is not None:
+            ids["winner"] = winner
+        if self.best_of_n == winner:
+            del ids["best-of-n"]
+        return curves_of(
+            others, {name: self.shown_trainings(one) for name, one in ids.items()}
+        )
 
     @cached_property
     def holdout(self) -> list[HoldoutRow]:

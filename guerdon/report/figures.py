@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from guerdon.extras import require
 from guerdon.report import measure
-from guerdon.report.captions import curves_of
 from guerdon.report.data import RunData
 from guerdon.report.look import DASHES, MARKERS, WORDS, Look
 from guerdon.report.race import Racer
@@ -113,22 +112,12 @@ def term_shares(axes: Axes, data: RunData, look: Look) -> None:
 
 def has_curves(data: RunData) -> bool:
     """Whether any training recorded its true score over time."""
-    return any(
-        measure.curve([training], "fitness") is not None for training in data.trainings
-    )
+    return bool(data.curves.all)
 
 
 def learning_curves(axes: Axes, data: RunData, look: Look) -> None:
     """True score over training: all candidates grey, winner and references not."""
-    winner = data.winner.id if data.winner else None
-    first = True
-    most = max((len(line.steps) for line in curves_of(data)), default=0)
-    for candidate in data.candidates:
-        line = measure.curve(candidate.trainings, "fitness")
-        if candidate.id == winner or line is None:
-            continue
-        if len(line.steps) == 1 < most:
-            continue  # dropped when only its quick successes had ended
+    for i, line in enumerate(data.curves.others):
         axes.fill_between(
             line.steps, line.low, line.high, color=look.grey, alpha=0.10, linewidth=0
         )
@@ -140,16 +129,9 @@ def learning_curves(axes: Axes, data: RunData, look: Look) -> None:
             alpha=0.75,
             marker=_dot(line),
             markersize=3,
-            label="other candidates" if first else None,
+            label=None if i else "other candidates",
         )
-        first = False
-    for name in ("sparse", "best-of-n", "human", "winner"):
-        identity = winner if name == "winner" else name
-        if identity is None or (name == "best-of-n" and data.best_of_n == winner):
-            continue
-        line = measure.curve(data.shown_trainings(identity), "fitness")
-        if line is None:
-            continue
+    for name, line in data.curves.named.items():
         colour = look.series[name]
         seeds = f"{line.seeds} seed{'s' if line.seeds != 1 else ''}"
         axes.fill_between(
