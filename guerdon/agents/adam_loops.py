@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from guerdon.agents.things import ZERO
 from guerdon.envs.grid.compiled import compiled
 
-Arrays = tuple[np.ndarray, ...]
+Stacks = tuple[np.ndarray, ...]
 """One for each weight, as C-contiguous arrays with three axes."""
 
+ZERO = np.float32(0.0)
 BETA_1, BETA_2 = 0.9, 0.999
 KEPT_1, KEPT_2 = np.float32(BETA_1), np.float32(BETA_2)
 NEW_1, NEW_2 = np.float32(1.0 - BETA_1), np.float32(1.0 - BETA_2)
@@ -22,7 +22,7 @@ NEW_1, NEW_2 = np.float32(1.0 - BETA_1), np.float32(1.0 - BETA_2)
 
 @compiled
 def norm_loops(
-    grads: Arrays, moved: Arrays, sums: np.ndarray, norms: np.ndarray
+    grads: Stacks, moved: Stacks, sums: np.ndarray, norms: np.ndarray
 ) -> None:
     """The norm of each row's gradient, and which vectors have one.
 
@@ -54,15 +54,15 @@ def norm_loops(
 
 @compiled
 def adam_loops(
-    weights: Arrays,
-    grads: Arrays,
-    means: Arrays,
-    squares: Arrays,
-    moved: Arrays,
+    weights: Stacks,
+    grads: Stacks,
+    means: Stacks,
+    squares: Stacks,
+    moved: Stacks,
     rows: np.ndarray,
     scales: np.ndarray,
     rates: np.ndarray,
-    roots: np.ndarray,
+    inverse_roots: np.ndarray,
     epsilon: np.float32,
 ) -> None:
     """A step of the rows named, in place.
@@ -76,11 +76,11 @@ def adam_loops(
         rows: int64, which rows step.
         scales: ``(R,)`` float32, by which gradients are multiplied.
         rates: ``(R,)`` float32, the rate over the bias of the mean.
-        roots: ``(R,)`` float32, one over the root of the bias of the squares.
+        inverse_roots: ``(R,)`` float32, one over the root of the bias of the squares.
         epsilon: added to the deviation.
     """
     for r in rows:
-        scale, rate, root = scales[r], rates[r], roots[r]
+        scale, rate, inverse = scales[r], rates[r], inverse_roots[r]
         for n in range(len(weights)):
             for v in range(weights[n].shape[1]):
                 if not moved[n][r, v]:
@@ -92,4 +92,4 @@ def adam_loops(
                     first = KEPT_1 * mean[i] + NEW_1 * here
                     second = KEPT_2 * square[i] + NEW_2 * here * here
                     mean[i], square[i] = first, second
-                    weight[i] -= rate * first / (np.sqrt(second) * root + epsilon)
+                    weight[i] -= rate * first / (np.sqrt(second) * inverse + epsilon)

@@ -30,8 +30,8 @@ MOST_THINGS = 4096
 class Scratch:
     """Memory that is used again; fresh pages would cost more than what fills them.
 
-    An output that lies here is overwritten by the next one of its shape, so a gradient
-    has to be taken before that.
+    What lies here of an output is overwritten by the next one with as many
+    observations a row, so a gradient has to be taken before that.
     """
 
     def __init__(self) -> None:
@@ -41,13 +41,13 @@ class Scratch:
         self._marks: dict[tuple[int, ...], np.ndarray] = {}
 
     def output(self, *shape: int) -> np.ndarray:
-        """Where an output of this shape goes; begins another turn for it."""
-        self._turns[shape] = self.turn(*shape) + 1
+        """Where an output ``(R, B, F)`` goes; begins another turn for B and F."""
+        self._turns[shape[1:]] = self.turn(*shape) + 1
         return self._array("output", shape)
 
     def turn(self, *shape: int) -> int:
-        """How many outputs of this shape there have been."""
-        return self._turns.get(shape, 0)
+        """How many outputs with this B and F there have been."""
+        return self._turns.get(shape[1:], 0)
 
     def gradient(self, *shape: int) -> tuple[np.ndarray, np.ndarray]:
         """Where a gradient ``(R, I, F)`` goes, and ``(R, I)`` where it is not zero."""
@@ -68,9 +68,9 @@ class Scratch:
     def space(
         self, rows: int, batch: int, cells: int, radix: tuple[int, ...], width: int
     ) -> Space:
-        """What the loops write to on the way."""
-        key = rows, batch, cells, width, *radix
-        if key not in self._spaces:
+        """What the loops write to on the way, for as many rows or more."""
+        key = batch, cells, width, *radix
+        if key not in self._spaces or len(self._spaces[key][1]) < rows:
             self._spaces[key] = space_for(rows, batch, cells, radix, width)
         return self._spaces[key]
 
@@ -118,8 +118,9 @@ def code_layer(
         high: largest value of each code.
         radix: from ``radix_of``.
         activation: of the layer.
-        scratch: where the output lies, which the next output of its shape overwrites,
-            and the weight's gradient, which the next of its shape overwrites.
+        scratch: where the output lies, which the next one with as many observations a
+            row overwrites, and the weight's gradient, which the next of its shape
+            overwrites and nobody else may write to.
 
     Returns:
         ``(R, B, F)``.
@@ -210,7 +211,7 @@ class _CodeLayer(torch.autograd.Function):
         compiled = has_compiler()
         if compiled and ctx.scratch.turn(*out.shape) != ctx.turn:
             raise RuntimeError(
-                "scratch: another output of this shape has overwritten the one whose "
+                "scratch: another output of this size has overwritten the one whose "
                 "gradient is asked for; take the gradient first, or give each its own"
             )
         if ctx.activation == "tanh":

@@ -13,7 +13,7 @@ from torch.optim.adam import adam
 from guerdon.agents.adam_loops import (
     BETA_1,
     BETA_2,
-    Arrays,
+    Stacks,
     adam_loops,
     norm_loops,
 )
@@ -45,27 +45,42 @@ class StackedAdam:
         }
         first = next(iter(weights.values()))
         self.steps = np.zeros(len(first), np.int64)
-        self._loops = has_compiler() and first.device.type == "cpu"
-        self._moved: Arrays = ()
+        self._compiled = has_compiler() and first.device.type == "cpu"
+        self._moved: Stacks = ()
+        self._scales = np.ones(len(first), np.float32)
 
-    def norms(self, grads: Sequence[Tensor]) -> Tensor:
-        """``(R,)`` norms of the rows' gradients, one for each weight."""
-        if self._loops:
-            self._moved = self._moved or self._find_moved()
-            norms = np.empty(len(self.steps), np.float32)
-            sums = np.empty(max(grad.shape[-1] for grad in grads), np.float32)
-            norm_loops(_arrays(grads), self._moved, sums, norms)
-            return torch.from_numpy(norms)
-        parts = [torch.linalg.vector_norm(grad.flatten(1), dim=1) for grad in grads]
-        # Along the last axis, where the order of the sum does not depend on the rows.
-        whole: Tensor = torch.linalg.vector_norm(torch.stack(parts, 1), dim=1)
-        return whole
+    def clip(self, grads: Sequence[Tensor]) -> Tensor:
+        """Bring a row's gradient to ``limit`` where it is longer.
+
+        Compiled, the gradients stay as they are and ``step`` scales them on its way;
+        else they are scaled in place.
+
+        Args:
+            grads: one for each weight, in their order.
+
+        Returns:
+            ``(R,)`` norms before; a row whose norm is not finite is left to the caller.
+        """
+        if not self._compiled:
+            parts = [torch.linalg.vector_norm(grad.flatten(1), dim=1) for grad in grads]
+            # Along the last axis, where a sum's order does not depend on the rows.
+            norms: Tensor = torch.linalg.vector_norm(torch.stack(parts, 1), dim=1)
+            scales = self._scale(norms)
+            for grad in grads:
+                grad.mul_(scales.view(-1, *(1,) * (grad.dim() - 1)))
+            return norms
+        self._moved = self._moved or self._find_moved()
+        found = np.empty(len(self.steps), np.float32)
+        sums = np.empty(max(grad.shape[-1] for grad in grads), np.float32)
+        norm_loops(_contiguous(grads), self._moved, sums, found)
+        norms = torch.from_numpy(found)
+        self._scales = self._scale(norms).numpy()
+        return norms
 
     def step(
         self,
         weights: Weights,
         grads: Sequence[Tensor],
-        norms: Tensor,
         active: np.ndarray,
         rates: np.ndarray,
     ) -> None:
@@ -73,34 +88,33 @@ class StackedAdam:
 
         Args:
             weights: by name, changed in place.
-            grads: in their order; may be scaled in place.
-            norms: ``(R,)`` what ``norms`` has said of these gradients.
+            grads: in their order, for which ``clip`` was called last.
             active: ``(R,)`` bool.
             rates: ``(R,)`` step sizes.
         """
-        moved = np.flatnonzero(active)
-        if not len(moved):
+        rows = np.flatnonzero(active)
+        if not len(rows):
             return
-        scales = (self.limit / (norms + 1e-6)).clamp(max=1.0)
-        if self._loops:
+        if self._compiled:
             age = self.steps + 1
             adam_loops(
                 _arrays(weights.values()),
-                _arrays(grads),
+                _contiguous(grads),
                 _arrays(self.mean.values()),
                 _arrays(self.square.values()),
                 self._moved,
-                moved,
-                scales.numpy(),
+                rows,
+                self._scales,
                 (rates / (1.0 - BETA_1**age)).astype(np.float32),
                 (1.0 / np.sqrt(1.0 - BETA_2**age)).astype(np.float32),
                 np.float32(self.epsilon),
             )
         else:
-            for grad in grads:
-                grad.mul_(scales.view(-1, *(1,) * (grad.dim() - 1)))
             self._step_in_torch(weights, grads, active, rates)
-        self.steps[moved] += 1
+        self.steps[rows] += 1
+
+    def _scale(self, norms: Tensor) -> Tensor:
+        return (self.limit / (norms + 1e-6)).clamp(max=1.0)
 
     def _step_in_torch(
         self,
@@ -109,27 +123,27 @@ class StackedAdam:
         active: np.ndarray,
         rates: np.ndarray,
     ) -> None:
-        moved = np.flatnonzero(active)
+        rows = np.flatnonzero(active)
         tensors = [list(weights.values()), list(grads)]
         tensors += [list(self.mean.values()), list(self.square.values())]
-        ages, speeds = {*self.steps[moved].tolist()}, {*rates[moved].tolist()}
+        done, speeds = {*self.steps[rows].tolist()}, {*rates[rows].tolist()}
         with torch.no_grad():
-            if len(ages) == 1 == len(speeds):
+            if len(done) == 1 == len(speeds):
                 # All rows at once, and what rests is put back: a few copies, where
                 # rows one by one are hundreds of small calls in every step.
                 resting = torch.from_numpy(np.flatnonzero(~active))
                 changed = tensors[0] + tensors[2] + tensors[3]
                 kept = [one[resting] for one in changed] if len(resting) else []
-                self._apply(tensors, [ages.pop()] * len(grads), speeds.pop())
+                self._apply(tensors, [done.pop()] * len(grads), speeds.pop())
                 for tensor, values in zip(changed, kept, strict=False):
                     tensor[resting] = values
             else:
-                for rate in np.unique(rates[moved]):
-                    rows = moved[rates[moved] == rate]
-                    slices = [_sliced(one, rows) for one in tensors]
-                    self._apply(slices, np.tile(self.steps[rows], len(grads)), rate)
+                for rate in np.unique(rates[rows]):
+                    alike = rows[rates[rows] == rate]
+                    slices = [_sliced(one, alike) for one in tensors]
+                    self._apply(slices, np.tile(self.steps[alike], len(grads)), rate)
 
-    def _find_moved(self) -> Arrays:
+    def _find_moved(self) -> Stacks:
         """Of each weight, ``(R, V)`` bool, which vectors have had a gradient."""
         pairs = zip(self.mean.values(), self.square.values(), strict=True)
         return tuple(((m != 0.0) | (s != 0.0)).any(-1).numpy() for m, s in pairs)
@@ -175,8 +189,14 @@ class StackedAdam:
         )
 
 
-def _arrays(tensors: Iterable[Tensor]) -> Arrays:
-    return tuple(one.detach().contiguous().numpy() for one in tensors)
+def _arrays(tensors: Iterable[Tensor]) -> Stacks:
+    """Their own memory, which is written to."""
+    return tuple(one.detach().numpy() for one in tensors)
+
+
+def _contiguous(tensors: Iterable[Tensor]) -> Stacks:
+    """The same numbers, to be read."""
+    return tuple(one.contiguous().numpy() for one in tensors)
 
 
 def _sliced(tensors: list[Tensor], rows: np.ndarray) -> list[Tensor]:

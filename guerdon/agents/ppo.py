@@ -333,7 +333,7 @@ class Population:
                 active &= told[4] <= KL_MARGIN * config.target_kl
             if not active.any():
                 break
-            self.adam.step(self.weights, grads, parts[-1], active, rates)
+            self.adam.step(self.weights, grads, active, rates)
             sums += np.where(active, told, 0.0)
             steps += active
         _, policy, value, entropy, kl, norm = sums / np.maximum(steps, 1)
@@ -347,13 +347,13 @@ class Population:
         return np.maximum(0.0, 1.0 - done / self.config.total_steps)
 
     def _differentiate(self, *tensors: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Gradients of every row, and ``(6, R)`` what came out."""
+        """Clipped gradients of every row, and ``(6, R)`` what came out."""
         batch = Minibatch(**dict(zip(self._present, tensors, strict=True)))
         losses = ppo_loss(self.net, self.config, self.weights, batch)
         weights = list(self.weights.values())
         grads = list(torch.autograd.grad(losses.total.sum(), weights))
         with torch.no_grad():
-            return grads, torch.stack([*losses, self.adam.norms(grads)])
+            return grads, torch.stack([*losses, self.adam.clip(grads)])
 
     # --- the rows ---
 

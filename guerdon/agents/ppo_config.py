@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from gymnasium import spaces
 
+from guerdon.agents.codes import Activation
 from guerdon.agents.networks import Architecture, Encoder
 from guerdon.agents.recipes import Recipe
 from guerdon.checks import integer
@@ -80,7 +81,7 @@ class PPOConfig:
     """How observations are read."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the layers, of the policy and of the value apart."""
-    activation: Literal["tanh", "relu"] = "tanh"
+    activation: Activation = "tanh"
     """Between the layers."""
     shared: bool = False
     """One trunk for policy and value."""

@@ -34,33 +34,33 @@ cell in which it was seen first; behind the last one, -1;
 ZERO = np.float32(0.0)
 
 FAR = np.float32(9.02)
-"""Beyond it tanh is one, to the last bit of a float32."""
+"""Beyond it tanh is one, but for some last bits of a float32."""
 
 
-def _lambert(depth: int) -> tuple[tuple[np.float32, ...], tuple[np.float32, ...]]:
+def _lambert() -> tuple[tuple[np.float32, ...], tuple[np.float32, ...]]:
     """Coefficients of p and q, first that of 1, with ``tanh x = x p(x^2) / q(x^2)``.
 
-    Lambert's continued fraction, ``x / (1 + x^2 / (3 + x^2 / (5 + ...)))``, cut off.
+    Lambert's continued fraction, ``x / (1 + x^2 / (3 + x^2 / (5 + ...)))``, cut off
+    where p and q have seven coefficients: within 4e-8 of tanh up to ``FAR``.
     """
-    p, q = np.poly1d([1.0]), np.poly1d([2.0 * depth + 1.0])
-    for k in range(depth - 1, -1, -1):
+    p, q = np.poly1d([1.0]), np.poly1d([25.0])
+    for k in range(11, -1, -1):
         p, q = q, (2 * k + 1) * q + np.poly1d([1.0, 0.0]) * p
     first = q.coeffs[-1]
     ups, downs = (tuple(map(np.float32, one.coeffs[::-1] / first)) for one in (p, q))
     return ups, downs
 
 
-UPS, DOWNS = _lambert(12)
-"""With these the fraction is within 4e-8 of tanh up to ``FAR``."""
+UPS, DOWNS = _lambert()
 
 
 def space_for(
     rows: int, batch: int, cells: int, radix: tuple[int, ...], width: int
 ) -> Space:
-    """A workspace.
+    """Memory for as many.
 
     Args:
-        rows: that are computed in one call.
+        rows: that are computed in one call, at most.
         batch: observations of a row.
         cells: of an observation.
         radix: how many values each code of a cell has.
@@ -143,7 +143,8 @@ def _find(codes: np.ndarray, meaning: Meaning, space: Space, r: int) -> bool:
     False for a code above its highest, for which there is no memory.
     """
     _, high, radix = meaning
-    slot, found, which = space[0], space[1][r], space[2][r]
+    slot, all_found, all_which, _ = space
+    found, which = all_found[r], all_which[r]
     batch, cells, parts = codes.shape
     possible = True
     for b in range(batch):
@@ -176,7 +177,9 @@ def _tell(
     codes: np.ndarray, meaning: Meaning, weight: np.ndarray, space: Space, r: int
 ) -> None:
     """Write what the layer adds for each thing into the table."""
-    offsets, found, table = meaning[0], space[1][r], space[3]
+    offsets, _, _ = meaning
+    _, all_found, _, table = space
+    found = all_found[r]
     s = 0
     while found[s, 0] >= 0:
         b, c, into = found[s, 1], found[s, 2], table[s]
@@ -195,7 +198,8 @@ def _add_up(
     bias: np.ndarray, tanh: bool, space: Space, r: int, out: np.ndarray
 ) -> None:
     """Sum what the things of each observation add, ``(B, F)``."""
-    which, table = space[2][r], space[3]
+    _, _, all_which, table = space
+    which = all_which[r]
     batch, cells = which.shape
     width = len(bias)
     in_sevens = cells - cells % 7
@@ -222,7 +226,10 @@ def _add_up(
 
 @inlined
 def _tanh(x: np.float32) -> np.float32:
-    """Within some last bits of tanh; in a tenth of the time, since it has no branch."""
+    """Within some last bits of tanh, in an eighth of the time of torch's.
+
+    Both ifs are a choice of numbers to the machine, so several x go at once.
+    """
     if x > FAR:
         x = FAR
     if x < -FAR:
@@ -249,7 +256,8 @@ def _clear(total: np.ndarray, marks: np.ndarray) -> None:
 @inlined
 def _collect(grad: np.ndarray, space: Space, r: int) -> None:
     """Sum the gradients ``(B, F)`` of each thing into the table."""
-    found, which, table = space[1][r], space[2][r], space[3]
+    _, all_found, all_which, table = space
+    found, which = all_found[r], all_which[r]
     width = grad.shape[1]
     s = 0
     while found[s, 0] >= 0:
@@ -275,7 +283,9 @@ def _spread(
     marks: np.ndarray,
 ) -> None:
     """Add each thing's gradient to the weights of its codes, ``(I, F)``."""
-    offsets, found, table = meaning[0], space[1][r], space[3]
+    offsets, _, _ = meaning
+    _, all_found, _, table = space
+    found = all_found[r]
     s = 0
     while found[s, 0] >= 0:
         b, c, values = found[s, 1], found[s, 2], table[s]

@@ -108,7 +108,7 @@ def test_a_gradient_whose_output_was_overwritten_is_refused() -> None:
         for _ in range(2)
     )
     other = code_layer(grids(4).flatten(2), weight, bias, FLAT, RADIX, "tanh", scratch)
-    with pytest.raises(RuntimeError, match="another output of this shape"):
+    with pytest.raises(RuntimeError, match="another output of this size"):
         torch.autograd.grad(first.sum(), weight)
     for sound in (second, other):
         torch.autograd.grad(sound.sum(), weight)
@@ -126,8 +126,9 @@ def test_an_output_and_a_gradient_of_one_shape_do_not_share_memory() -> None:
     assert torch.equal(grad, before)
 
 
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_the_layer_is_the_same_without_a_compiler(
-    monkeypatch: pytest.MonkeyPatch,
+    activation: Activation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert has_compiler()
     codes = grids(5).flatten(2)
@@ -135,7 +136,7 @@ def test_the_layer_is_the_same_without_a_compiler(
     bias = torch.randn(ROWS, 1, 8, generator=generator()).requires_grad_()
 
     def told() -> tuple[torch.Tensor, ...]:
-        total = code_layer(codes, weight, bias, FLAT, RADIX, "tanh")
+        total = code_layer(codes, weight, bias, FLAT, RADIX, activation)
         grads = torch.autograd.grad(total.square().sum(), [weight, bias])
         return (total.detach(), *grads)
 

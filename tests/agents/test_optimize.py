@@ -1,6 +1,7 @@
 """Stacked Adam against torch's own, and against itself for each row."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,14 +21,15 @@ def stack() -> Weights:
 
 
 def gradients(seed: int) -> Iterator[list[torch.Tensor]]:
-    """A third of the vectors never has one, a third sometimes, one row a large one."""
+    """A third of a row's vectors never has one, a third sometimes; each row its own."""
     generator = torch.Generator().manual_seed(seed)
     step = 0
     while True:
         grads = [torch.randn(w.shape, generator=generator) for w in stack().values()]
-        grads[0][:, ::3] = 0.0
-        if step % 3:
-            grads[0][:, 1::3] = 0.0
+        for r in range(ROWS):
+            grads[0][r, r % 3 :: 3] = 0.0
+            if step % 3:
+                grads[0][r, (r + 1) % 3 :: 3] = 0.0
         for grad in grads:
             grad[1] *= 100.0
             grad[2] *= 0.01
@@ -46,7 +48,8 @@ def move(
     active: np.ndarray,
     rates: np.ndarray,
 ) -> None:
-    adam.step(weights, grads, adam.norms(grads), active, rates)
+    adam.clip(grads)
+    adam.step(weights, grads, active, rates)
 
 
 @pytest.fixture(params=["compiled", "in torch"])
@@ -73,8 +76,8 @@ def test_every_row_is_torchs_clipping_and_adam() -> None:
             norms[r] = torch.nn.utils.clip_grad_norm_(own, LIMIT)
             if active[r]:
                 theirs[r].step()
-        np.testing.assert_allclose(adam.norms(grads), norms, rtol=1e-6)
-        move(adam, together, grads, active, rates)
+        np.testing.assert_allclose(adam.clip(grads), norms, rtol=1e-6)
+        adam.step(together, grads, active, rates)
         for r, own in enumerate(alone):
             for one, value in zip(own, together.values(), strict=True):
                 torch.testing.assert_close(value[r], one[0], rtol=1e-5, atol=1e-6)
@@ -114,18 +117,38 @@ def test_rows_of_different_age_and_rate_learn_as_alone(how: str) -> None:
             same(together, adam, apart[r], alone[r], r, how)
 
 
+def test_in_torch_whole_weights_move_while_the_rows_are_of_one_age(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("guerdon.agents.optimize.has_compiler", lambda: False)
+    weights, sizes = stack(), []
+    adam, apply = StackedAdam(weights), StackedAdam._apply
+
+    def counted(self: StackedAdam, tensors: Any, *args: Any) -> None:
+        sizes.append(len(tensors[0]))
+        apply(self, tensors, *args)
+
+    monkeypatch.setattr(StackedAdam, "_apply", counted)
+    for step, grads in zip(range(6), gradients(1), strict=False):
+        active = np.array([True, True, step < 2, step != 4])
+        move(adam, weights, grads, active, np.full(ROWS, 1e-2))
+    # Both weights whole, whoever rests; in the last step one row is younger than the
+    # others, and the three that move are taken one by one.
+    assert sizes == [2, 2, 2, 2, 2, 6]
+
+
 @pytest.mark.usefixtures("how")
 def test_rows_that_are_selected_or_begin_anew_go_on_from_what_they_have() -> None:
     together = stack()
     adam, apart = StackedAdam(together), row(together, 2)
     alone, rates = StackedAdam(apart), np.full(ROWS, 1e-2)
-    rest = np.ones(1, np.bool_)
+    one = np.ones(1, np.bool_)
     grads = gradients(3)
     for _ in range(2):
         given = next(grads)
         own = [grad[2:3].clone() for grad in given]
         move(adam, together, given, np.ones(ROWS, np.bool_), rates)
-        move(alone, apart, own, rest, rates[:1])
+        move(alone, apart, own, one, rates[:1])
     together = {name: value[[3, 2]] for name, value in together.items()}
     adam.select([3, 2])
     adam.restart(0)
@@ -135,7 +158,7 @@ def test_rows_that_are_selected_or_begin_anew_go_on_from_what_they_have() -> Non
     none = [torch.zeros_like(value) for value in together.values()]
     own = [zero[:1].clone() for zero in none]
     move(adam, together, none, np.ones(2, np.bool_), rates[:2])
-    move(alone, apart, own, rest, rates[:1])
+    move(alone, apart, own, one, rates[:1])
     for name, value in together.items():
         assert torch.equal(value[0], before[name][0])
         assert not torch.equal(value[1], before[name][1])

@@ -162,6 +162,15 @@ def plain_update(population: Population, row: int, net: Plain) -> None:
             adam.step()
 
 
+@pytest.fixture(params=["compiled", "in torch"])
+def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With numba's loops, and as on a GPU or without numba."""
+    if request.param == "in torch":
+        for module in ("codes", "optimize"):
+            monkeypatch.setattr(f"guerdon.agents.{module}.has_compiler", lambda: False)
+
+
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("kind", ["grid", "cnn", "choices", "numbers"])
 def test_an_update_is_that_of_plain_ppo_for_every_row(rows: int, kind: str) -> None:
@@ -351,6 +360,7 @@ def test_a_bonus_has_its_own_value_discount_and_no_end() -> None:
     torch.testing.assert_close(total, gains)
 
 
+@pytest.mark.usefixtures("loops")
 def test_a_row_that_has_moved_far_enough_stops_its_update_alone() -> None:
     config = replace(SMALL, learning_rate=0.05, target_kl=0.01)
     population = Population(Toy(12), config, [0, 1, 2], rewards=Scaled([1, 9, -1]))
