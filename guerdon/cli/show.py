@@ -218,6 +218,14 @@ def search_summary(summary: Mapping[str, Any]) -> None:
     if summary["failures"]:
         words = ", ".join(f"{n} {kind}" for kind, n in summary["failures"].items())
         console.print(f"failed candidates: {words}", markup=False)
+    calls = summary.get("calls", {"ok": 0, "failed": 0})
+    if calls["failed"]:
+        asked = calls["ok"] + calls["failed"]
+        console.print(
+            f"failed calls of the model: {calls['failed']} of {asked}; operators took "
+            "their places",
+            soft_wrap=True,
+        )
     tokens = summary["tokens"]["prompt"] + summary["tokens"]["completion"]
     console.print(
         f"{tokens:,} tokens, {summary['cpu_seconds'] / 60:.1f} processor minutes of "

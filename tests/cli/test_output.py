@@ -259,3 +259,28 @@ def test_a_report_without_pillow_has_no_charts_and_says_why(tmp_path: Path) -> N
     assert "pip install 'guerdon[report]'" in line
     assert "No charts" in (tmp_path / "run" / "report.html").read_text()
     assert json.loads((tmp_path / "run" / "report.json").read_text())["no_charts"]
+
+
+@pytest.mark.parametrize("failed", [0, 4])
+def test_the_end_of_a_search_counts_failed_calls(
+    failed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from guerdon.cli import show
+
+    show.search_summary(
+        {
+            "winner": None,
+            "holdout": {},
+            "best_of_n": {"n": None},
+            "candidates": 2,
+            "human_normalised": None,
+            "by_origin": {},
+            "failures": {},
+            "tokens": {"prompt": 0, "completion": 0},
+            "calls": {"ok": 1, "failed": failed},
+            "cpu_seconds": 0.0,
+            "report": "report.html",
+        }
+    )
+    said = "failed calls of the model: 4 of 5" in capsys.readouterr().out
+    assert said == bool(failed)
