@@ -110,38 +110,35 @@ class StackedAdam:
                 np.float32(self.epsilon),
             )
         else:
-            self._step_in_torch(weights, grads, active, rates)
+            tensors = [list(weights.values()), list(grads)]
+            tensors += [list(self.mean.values()), list(self.square.values())]
+            self._step_in_torch(tensors, rows, rates)
         self.steps[rows] += 1
 
     def _scale(self, norms: Tensor) -> Tensor:
         return (self.limit / (norms + 1e-6)).clamp(max=1.0)
 
     def _step_in_torch(
-        self,
-        weights: Weights,
-        grads: Sequence[Tensor],
-        active: np.ndarray,
-        rates: np.ndarray,
+        self, tensors: list[list[Tensor]], rows: np.ndarray, rates: np.ndarray
     ) -> None:
-        rows = np.flatnonzero(active)
-        tensors = [list(weights.values()), list(grads)]
-        tensors += [list(self.mean.values()), list(self.square.values())]
+        count = len(tensors[0])
         done, speeds = {*self.steps[rows].tolist()}, {*rates[rows].tolist()}
         with torch.no_grad():
             if len(done) == 1 == len(speeds):
                 # All rows at once, and what rests is put back: a few copies, where
                 # rows one by one are hundreds of small calls in every step.
-                resting = torch.from_numpy(np.flatnonzero(~active))
+                everyone = np.arange(len(self.steps))
+                resting = torch.from_numpy(np.setdiff1d(everyone, rows))
                 changed = tensors[0] + tensors[2] + tensors[3]
                 kept = [one[resting] for one in changed] if len(resting) else []
-                self._apply(tensors, [done.pop()] * len(grads), speeds.pop())
+                self._apply(tensors, [done.pop()] * count, speeds.pop())
                 for tensor, values in zip(changed, kept, strict=False):
                     tensor[resting] = values
             else:
                 for rate in np.unique(rates[rows]):
                     alike = rows[rates[rows] == rate]
                     slices = [_sliced(one, alike) for one in tensors]
-                    self._apply(slices, np.tile(self.steps[alike], len(grads)), rate)
+                    self._apply(slices, np.tile(self.steps[alike], count), rate)
 
     def _find_moved(self) -> Stacks:
         """Of each weight, ``(R, V)`` bool, which vectors have had a gradient."""

@@ -103,11 +103,12 @@ def gather_loops(
     Returns:
         Whether every code was possible; nothing is true of ``out`` where one was not.
     """
+    slot, found, which, table = space
     for r in range(len(codes)):
-        if not _find(codes[r], meaning, space, r):
+        if not _find(codes[r], meaning, slot, found[r], which[r]):
             return False
-        _tell(codes[r], meaning, weight[r], space, r)
-        _add_up(bias[r, 0], tanh, space, r, out[r])
+        _tell(codes[r], meaning[0], weight[r], found[r], table)
+        _add_up(bias[r, 0], tanh, which[r], table, out[r])
     return True
 
 
@@ -130,21 +131,26 @@ def scatter_loops(
         marks: ``(R, I)`` bool, where ``total`` is not zero; kept from call to call.
         space: which it was called with.
     """
+    _, found, which, table = space
     for r in range(len(codes)):
         _clear(total[r], marks[r])
-        _collect(grad[r], space, r)
-        _spread(codes[r], meaning, space, r, total[r], marks[r])
+        _collect(grad[r], found[r], which[r], table)
+        _spread(codes[r], meaning[0], found[r], table, total[r], marks[r])
 
 
 @inlined
-def _find(codes: np.ndarray, meaning: Meaning, space: Space, r: int) -> bool:
+def _find(
+    codes: np.ndarray,
+    meaning: Meaning,
+    slot: np.ndarray,
+    found: np.ndarray,
+    which: np.ndarray,
+) -> bool:
     """Number the things of a row's ``(B, C, K)`` codes.
 
     False for a code above its highest, for which there is no memory.
     """
     _, high, radix = meaning
-    slot, all_found, all_which, _ = space
-    found, which = all_found[r], all_which[r]
     batch, cells, parts = codes.shape
     possible = True
     for b in range(batch):
@@ -174,12 +180,13 @@ def _find(codes: np.ndarray, meaning: Meaning, space: Space, r: int) -> bool:
 
 @inlined
 def _tell(
-    codes: np.ndarray, meaning: Meaning, weight: np.ndarray, space: Space, r: int
+    codes: np.ndarray,
+    offsets: np.ndarray,
+    weight: np.ndarray,
+    found: np.ndarray,
+    table: np.ndarray,
 ) -> None:
     """Write what the layer adds for each thing into the table."""
-    offsets, _, _ = meaning
-    _, all_found, _, table = space
-    found = all_found[r]
     s = 0
     while found[s, 0] >= 0:
         b, c, into = found[s, 1], found[s, 2], table[s]
@@ -195,11 +202,13 @@ def _tell(
 
 @inlined
 def _add_up(
-    bias: np.ndarray, tanh: bool, space: Space, r: int, out: np.ndarray
+    bias: np.ndarray,
+    tanh: bool,
+    which: np.ndarray,
+    table: np.ndarray,
+    out: np.ndarray,
 ) -> None:
     """Sum what the things of each observation add, ``(B, F)``."""
-    _, _, all_which, table = space
-    which = all_which[r]
     batch, cells = which.shape
     width = len(bias)
     in_sevens = cells - cells % 7
@@ -254,10 +263,10 @@ def _clear(total: np.ndarray, marks: np.ndarray) -> None:
 
 
 @inlined
-def _collect(grad: np.ndarray, space: Space, r: int) -> None:
+def _collect(
+    grad: np.ndarray, found: np.ndarray, which: np.ndarray, table: np.ndarray
+) -> None:
     """Sum the gradients ``(B, F)`` of each thing into the table."""
-    _, all_found, all_which, table = space
-    found, which = all_found[r], all_which[r]
     width = grad.shape[1]
     s = 0
     while found[s, 0] >= 0:
@@ -276,16 +285,13 @@ def _collect(grad: np.ndarray, space: Space, r: int) -> None:
 @inlined
 def _spread(
     codes: np.ndarray,
-    meaning: Meaning,
-    space: Space,
-    r: int,
+    offsets: np.ndarray,
+    found: np.ndarray,
+    table: np.ndarray,
     total: np.ndarray,
     marks: np.ndarray,
 ) -> None:
     """Add each thing's gradient to the weights of its codes, ``(I, F)``."""
-    offsets, _, _ = meaning
-    _, all_found, _, table = space
-    found = all_found[r]
     s = 0
     while found[s, 0] >= 0:
         b, c, values = found[s, 1], found[s, 2], table[s]
