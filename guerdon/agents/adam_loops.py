@@ -22,13 +22,14 @@ NEW_1, NEW_2 = np.float32(1.0 - BETA_1), np.float32(1.0 - BETA_2)
 
 @compiled
 def norm_loops(
-    grads: Stacks, moved: Stacks, sums: np.ndarray, norms: np.ndarray
+    grads: Stacks, marks: Stacks, moved: Stacks, sums: np.ndarray, norms: np.ndarray
 ) -> None:
-    """The norm of each row's gradient, and which vectors have one.
+    """The norm of each row's gradient, and which vectors have ever had one.
 
     Args:
         grads: ``(R, V, W)`` float32.
-        moved: ``(R, V)`` bool, set where a gradient is not zero, else left.
+        marks: ``(R, V)`` bool, outside of which gradients are zero.
+        moved: ``(R, V)`` bool, set where they are not, else left.
         sums: as wide as the widest vector, float32; written to.
         norms: ``(R,)`` float32, overwritten.
     """
@@ -37,13 +38,10 @@ def norm_loops(
             sums[i] = ZERO
         for n in range(len(grads)):
             for v in range(grads[n].shape[1]):
-                values = grads[n][r, v]
-                some = False
-                for i in range(len(values)):
-                    some |= values[i] != ZERO
-                if not some:
+                if not marks[n][r, v]:
                     continue
                 moved[n][r, v] = True
+                values = grads[n][r, v]
                 for i in range(len(values)):
                     sums[i] += values[i] * values[i]
         total = 0.0
@@ -58,6 +56,7 @@ def adam_loops(
     grads: Stacks,
     means: Stacks,
     squares: Stacks,
+    marks: Stacks,
     moved: Stacks,
     rows: np.ndarray,
     scales: np.ndarray,
@@ -72,6 +71,7 @@ def adam_loops(
         grads: of them.
         means: decaying mean of the gradients.
         squares: and of their squares.
+        marks: ``(R, V)`` bool, outside of which gradients are zero.
         moved: ``(R, V)`` bool, which vectors have ever had a gradient.
         rows: int64, which rows step.
         scales: ``(R,)`` float32, by which gradients are multiplied.
@@ -87,9 +87,19 @@ def adam_loops(
                     continue
                 weight, grad = weights[n][r, v], grads[n][r, v]
                 mean, square = means[n][r, v], squares[n][r, v]
-                for i in range(len(weight)):
-                    here = grad[i] * scale
-                    first = KEPT_1 * mean[i] + NEW_1 * here
-                    second = KEPT_2 * square[i] + NEW_2 * here * here
-                    mean[i], square[i] = first, second
-                    weight[i] -= rate * first / (np.sqrt(second) * inverse + epsilon)
+                if marks[n][r, v]:
+                    for i in range(len(weight)):
+                        here = grad[i] * scale
+                        first = KEPT_1 * mean[i] + NEW_1 * here
+                        second = KEPT_2 * square[i] + NEW_2 * here * here
+                        mean[i], square[i] = first, second
+                        weight[i] -= (
+                            rate * first / (np.sqrt(second) * inverse + epsilon)
+                        )
+                else:  # a gradient of zero need not be read
+                    for i in range(len(weight)):
+                        first, second = KEPT_1 * mean[i], KEPT_2 * square[i]
+                        mean[i], square[i] = first, second
+                        weight[i] -= (
+                            rate * first / (np.sqrt(second) * inverse + epsilon)
+                        )

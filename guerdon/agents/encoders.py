@@ -11,10 +11,8 @@ from scipy import sparse
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
+from guerdon.agents.coding import MAX_CODE
 from guerdon.jail import is_confined
-
-MAX_CODE = 63
-"""Codes beyond this are pixels or counts, for which one-hot is the wrong reading."""
 
 
 class _GatherSum(torch.autograd.Function):

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from guerdon.agents.arrays import Masked, empty_arrays, shrunk
-from guerdon.agents.codes import Scratch
 from guerdon.agents.environments import NonFinite
 from guerdon.agents.evaluate import Evaluation
+from guerdon.agents.layers import Scratch
 from guerdon.agents.losses import IMPOSSIBLE
 from guerdon.agents.networks import Architecture, Weights, act
 from guerdon.agents.normalize import EPSILON, LIMIT

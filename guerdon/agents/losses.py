@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from guerdon.agents.codes import Scratch
+from guerdon.agents.layers import Scratch
 from guerdon.agents.networks import Architecture, Output, Weights, forward
 from guerdon.agents.ppo_config import PPOConfig
 
@@ -68,18 +68,17 @@ class Network(Protocol):
         ...
 
 
-def network(arch: Architecture, config: PPOConfig) -> Network:
+def network(arch: Architecture, config: PPOConfig, scratch: Scratch) -> Network:
     """``forward`` of an architecture with the switches of a configuration."""
-    gather = torch.device(config.device).type == "cpu" and not config.compile
     kind = torch.device(config.device).type
-    scratch = Scratch()
+    loops = kind == "cpu" and not config.compile
 
     def apply(
         weights: Weights, obs: Tensor, state: Tensor | None, starts: Tensor | None
     ) -> Output:
         with torch.autocast(kind, torch.bfloat16, enabled=config.bf16):
             out = forward(
-                arch, weights, obs, state, starts, gather=gather, scratch=scratch
+                arch, weights, obs, state, starts, loops=loops, scratch=scratch
             )
         if not config.bf16:
             return out

@@ -18,13 +18,13 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from guerdon.agents.codes import (
-    MAX_CODE,
+from guerdon.agents.coding import MAX_CODE, coding_of, one_hot
+from guerdon.agents.layers import (
     Activation,
     Scratch,
     code_layer,
-    one_hot,
-    radix_of,
+    dense_layer,
+    product,
 )
 from guerdon.types import ActionSpec
 
@@ -228,7 +228,7 @@ def forward(
     state: Tensor | None = None,
     starts: Tensor | None = None,
     *,
-    gather: bool = True,
+    loops: bool = True,
     scratch: Scratch | None = None,
 ) -> Output:
     """Policy and values of every row.
@@ -240,20 +240,18 @@ def forward(
             the S sequences of T steps, step after step.
         state: ``(R, S, M)`` memory before the first step.
         starts: ``(R, B)`` bool, where an episode begins and the memory is empty.
-        gather: read codes by gathering, which is faster on a CPU, instead of by a
-            product with one-hot rows, which suits a GPU and ``torch.compile``.
+        loops: allow compiled loops, which are faster on a CPU; else all is torch's, as
+            a GPU and ``torch.compile`` need it.
         scratch: keeps the memory of the codes' layer and its gradient, which the next
             call then overwrites: derive before it.
     """
-    x, state = _read(arch, weights, obs, state, starts, gather, scratch)
-    if arch.shared:
-        actor = critic = _tower(arch, weights, "trunk", x)
-    else:
-        left, right = x.chunk(2, -1)
-        actor = _tower(arch, weights, "actor", left)
-        critic = _tower(arch, weights, "critic", right)
-    policy = _linear(weights, "action", actor)
-    return Output(policy, _linear(weights, "value", critic), state)
+    parts, state = _read(arch, weights, obs, state, starts, loops, scratch)
+    told = [
+        _tower(arch, weights, tower, x, loops)
+        for tower, x in zip(arch.towers, parts, strict=True)
+    ]
+    policy = _linear(weights, "action", told[0])
+    return Output(policy, _linear(weights, "value", told[-1]), state)
 
 
 def act(
@@ -268,11 +266,8 @@ def act(
 
     The first layer is computed whole: half of a product may have other last bits.
     """
-    x, state = _read(arch, weights, obs, state, starts, scratch=scratch)
-    if arch.shared:
-        actor = _tower(arch, weights, "trunk", x)
-    else:
-        actor = _tower(arch, weights, "actor", x.chunk(2, -1)[0])
+    parts, state = _read(arch, weights, obs, state, starts, scratch=scratch)
+    actor = _tower(arch, weights, arch.towers[0], parts[0])
     return _linear(weights, "action", actor), state
 
 
@@ -282,61 +277,57 @@ def _read(
     obs: Tensor,
     state: Tensor | None,
     starts: Tensor | None,
-    gather: bool = True,
+    loops: bool = True,
     scratch: Scratch | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """What actor and critic have in common: the first layer, and the memory."""
-    x = _first(arch, weights, obs, gather, scratch)
+) -> tuple[tuple[Tensor, ...], Tensor | None]:
+    """What each tower begins with: the first layer's part, or the memory."""
+    parts = _first(arch, weights, obs, loops, scratch)
     if not arch.memory:
-        return x, state
+        return parts, state
     if state is None or starts is None:
         raise ValueError("a network with a memory needs its state and the starts")
-    return _remember(weights, x, state, starts)
+    x, state = _remember(weights, parts[0], state, starts)
+    return (x,), state
 
 
 def _linear(weights: Weights, name: str, x: Tensor) -> Tensor:
-    weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
-    if len(weight) == 1 == weight.shape[-1]:
-        # A lone product with a vector is computed in another order than several, and
-        # a row has to learn the same alone and among others.
-        twice = (one.expand(2, -1, -1) for one in (bias, x, weight))
-        return torch.baddbmm(*twice)[:1]
-    return torch.baddbmm(bias, x, weight)
+    return product(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
 
 
-def _tower(arch: Architecture, weights: Weights, tower: str, x: Tensor) -> Tensor:
+def _tower(
+    arch: Architecture, weights: Weights, tower: str, x: Tensor, loops: bool = True
+) -> Tensor:
     for i in range(1, len(arch.hidden)):
-        x = _activate(arch, _linear(weights, f"{tower}{i}", x))
+        weight, bias = weights[f"{tower}{i}.weight"], weights[f"{tower}{i}.bias"]
+        x = dense_layer(x, weight, bias, arch.activation, loops=loops)
     return x
-
-
-def _activate(arch: Architecture, x: Tensor) -> Tensor:
-    return x.tanh_() if arch.activation == "tanh" else x.relu_()
 
 
 def _first(
     arch: Architecture,
     weights: Weights,
     obs: Tensor,
-    gather: bool,
+    loops: bool,
     scratch: Scratch | None,
-) -> Tensor:
-    """The first layer, ``(R, B, first)``."""
+) -> tuple[Tensor, ...]:
+    """The first layer, for each tower ``(R, B, hidden)``."""
     rows, batch = obs.shape[:2]
+    weight, bias = weights["first.weight"], weights["first.bias"]
+    parts = len(arch.towers)
     if arch.encoder == "one_hot":
         codes = obs.reshape(rows, batch, -1)
-        weight, bias = weights["first.weight"], weights["first.bias"]
-        if gather:
-            high, radix = arch.high, radix_of(arch.high, arch.shape)
+        coding = coding_of(arch.high, arch.shape)
+        if loops:
             return code_layer(
-                codes, weight, bias, high, radix, arch.activation, scratch
+                codes, weight, bias, coding, arch.activation, parts, scratch
             )
-        x = torch.baddbmm(bias, one_hot(codes, weight, arch.high), weight)
+        x = one_hot(codes, weight, coding)
+    elif arch.encoder == "cnn":
+        x = _convolve(arch, weights, obs)
     else:
-        if arch.encoder == "cnn":
-            obs = _convolve(arch, weights, obs)
-        x = _linear(weights, "first", obs.reshape(rows, batch, -1).float())
-    return _activate(arch, x)
+        x = obs.reshape(rows, batch, -1).float()
+    out = dense_layer(x, weight, bias, arch.activation, loops=loops)
+    return out.chunk(parts, -1)
 
 
 def _convolve(arch: Architecture, weights: Weights, obs: Tensor) -> Tensor:

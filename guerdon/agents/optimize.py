@@ -27,7 +27,7 @@ class StackedAdam:
     Rows may be of different age: each counts its own steps for the bias correction.
 
     Args:
-        weights: by name, ``(R, V, W)``.
+        weights: by name, ``(R, V, W)``; they stay where they are.
         limit: largest norm of a row's gradient over all weights; others are scaled
             down to it.
         epsilon: added to the deviation.
@@ -38,7 +38,7 @@ class StackedAdam:
     def __init__(
         self, weights: Weights, limit: float = 0.5, epsilon: float = 1e-5
     ) -> None:
-        self.limit, self.epsilon = limit, epsilon
+        self.weights, self.limit, self.epsilon = weights, limit, epsilon
         self.mean = {name: torch.zeros_like(w.detach()) for name, w in weights.items()}
         self.square = {
             name: torch.zeros_like(w.detach()) for name, w in weights.items()
@@ -46,17 +46,27 @@ class StackedAdam:
         first = next(iter(weights.values()))
         self.steps = np.zeros(len(first), np.int64)
         self._compiled = has_compiler() and first.device.type == "cpu"
+        self._state: tuple[Stacks, Stacks, Stacks] | None = None
+        """Weights and moments as arrays."""
         self._moved: Stacks = ()
+        self._everywhere: Stacks = ()
+        self._marks: Stacks = ()
+        self._grads: Stacks = ()
         self._scales = np.ones(len(first), np.float32)
 
-    def clip(self, grads: Sequence[Tensor]) -> Tensor:
+    def clip(
+        self,
+        grads: Sequence[Tensor],
+        marks: Sequence[np.ndarray | None] | None = None,
+    ) -> Tensor:
         """Bring a row's gradient to ``limit`` where it is longer.
 
         Compiled, the gradients stay as they are and ``step`` scales them on its way;
         else they are scaled in place.
 
         Args:
-            grads: one for each weight, in their order.
+            grads: one for each weight, in their order, ``(R, V, W)``.
+            marks: of each, ``(R, V)`` bool, outside of which it is zero, if known.
 
         Returns:
             ``(R,)`` norms before; a row whose norm is not finite is left to the caller.
@@ -69,39 +79,40 @@ class StackedAdam:
             for grad in grads:
                 grad.mul_(scales.view(-1, *(1,) * (grad.dim() - 1)))
             return norms
-        self._moved = self._moved or self._find_moved()
+        if self._state is None:
+            self._look()
+        known = zip(marks or [None] * len(grads), self._everywhere, strict=True)
+        self._marks = tuple(each if mark is None else mark for mark, each in known)
+        self._grads = tuple(grad.contiguous().numpy() for grad in grads)
         found = np.empty(len(self.steps), np.float32)
         sums = np.empty(max(grad.shape[-1] for grad in grads), np.float32)
-        norm_loops(_contiguous(grads), self._moved, sums, found)
+        norm_loops(self._grads, self._marks, self._moved, sums, found)
         norms = torch.from_numpy(found)
         self._scales = self._scale(norms).numpy()
         return norms
 
     def step(
-        self,
-        weights: Weights,
-        grads: Sequence[Tensor],
-        active: np.ndarray,
-        rates: np.ndarray,
+        self, grads: Sequence[Tensor], active: np.ndarray, rates: np.ndarray
     ) -> None:
         """Move the active rows; the others stay as they are.
 
         Args:
-            weights: by name, changed in place.
-            grads: in their order, for which ``clip`` was called last.
+            grads: for which ``clip`` was called last.
             active: ``(R,)`` bool.
             rates: ``(R,)`` step sizes.
         """
         rows = np.flatnonzero(active)
         if not len(rows):
             return
-        if self._compiled:
+        if self._state is not None:
+            weights, mean, square = self._state
             age = self.steps + 1
             adam_loops(
-                _arrays(weights.values()),
-                _contiguous(grads),
-                _arrays(self.mean.values()),
-                _arrays(self.square.values()),
+                weights,
+                self._grads,
+                mean,
+                square,
+                self._marks,
                 self._moved,
                 rows,
                 self._scales,
@@ -110,7 +121,7 @@ class StackedAdam:
                 np.float32(self.epsilon),
             )
         else:
-            tensors = [list(weights.values()), list(grads)]
+            tensors = [list(self.weights.values()), list(grads)]
             tensors += [list(self.mean.values()), list(self.square.values())]
             self._step_in_torch(tensors, rows, rates)
         self.steps[rows] += 1
@@ -140,24 +151,29 @@ class StackedAdam:
                     slices = [_sliced(one, alike) for one in tensors]
                     self._apply(slices, np.tile(self.steps[alike], count), rate)
 
-    def _find_moved(self) -> Stacks:
-        """Of each weight, ``(R, V)`` bool, which vectors have had a gradient."""
-        pairs = zip(self.mean.values(), self.square.values(), strict=True)
-        return tuple(((m != 0.0) | (s != 0.0)).any(-1).numpy() for m, s in pairs)
+    def _look(self) -> None:
+        """See where the numbers lie, and which vectors have ever had a gradient."""
+        groups = self.weights, self.mean, self.square
+        weights, mean, square = (_arrays(group.values()) for group in groups)
+        self._state = weights, mean, square
+        pairs = zip(mean, square, strict=True)
+        self._moved = tuple(((m != 0.0) | (s != 0.0)).any(-1) for m, s in pairs)
+        self._everywhere = tuple(map(np.ones_like, self._moved))
 
-    def select(self, rows: Sequence[int]) -> None:
-        """Keep some rows, in the order given."""
+    def select(self, rows: Sequence[int], weights: Weights) -> None:
+        """Keep some rows, in the order given, whose weights lie elsewhere now."""
+        self.weights = weights
         for moments in (self.mean, self.square):
             for name, value in moments.items():
                 moments[name] = value[list(rows)]
-        self.steps, self._moved = self.steps[list(rows)], ()
+        self.steps, self._state = self.steps[list(rows)], None
 
     def restart(self, row: int) -> None:
         """Forget what one row has done."""
         for moments in (self.mean, self.square):
             for value in moments.values():
                 value[row] = 0.0
-        self.steps[row], self._moved = 0, ()
+        self.steps[row], self._state = 0, None
 
     def _apply(
         self,
@@ -189,11 +205,6 @@ class StackedAdam:
 def _arrays(tensors: Iterable[Tensor]) -> Stacks:
     """Their own memory, which is written to."""
     return tuple(one.detach().numpy() for one in tensors)
-
-
-def _contiguous(tensors: Iterable[Tensor]) -> Stacks:
-    """The same numbers, to be read."""
-    return tuple(one.contiguous().numpy() for one in tensors)
 
 
 def _sliced(tensors: list[Tensor], rows: np.ndarray) -> list[Tensor]:

@@ -20,7 +20,7 @@ from guerdon.types import ActionSpec
 FORMAT = "guerdon-policy-1"
 """A network of SB3; the number grows when its reading changes."""
 
-ROW_FORMAT = "guerdon-row-policy-1"
+ROW_FORMAT = "guerdon-row-policy-2"
 """A row of a population that SB3 has no network for, under its own names."""
 
 

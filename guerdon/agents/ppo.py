@@ -30,6 +30,7 @@ from torch import Tensor
 from guerdon.agents import normalize
 from guerdon.agents.acting import Acting
 from guerdon.agents.episodes import EpisodeLog, curve
+from guerdon.agents.layers import Scratch
 from guerdon.agents.losses import (
     Minibatch,
     advantages,
@@ -142,7 +143,8 @@ class Population:
             self.adam = StackedAdam(
                 self.weights, config.max_grad_norm, config.adam_epsilon
             )
-            self.net = network(self.arch, config)
+            self.scratch = Scratch()
+            self.net = network(self.arch, config, self.scratch)
             if config.compile:
                 self.net = torch.compile(self.net)
             self.acting = Acting(
@@ -333,7 +335,7 @@ class Population:
                 active &= told[4] <= KL_MARGIN * config.target_kl
             if not active.any():
                 break
-            self.adam.step(self.weights, grads, active, rates)
+            self.adam.step(grads, active, rates)
             sums += np.where(active, told, 0.0)
             steps += active
         _, policy, value, entropy, kl, norm = sums / np.maximum(steps, 1)
@@ -353,7 +355,8 @@ class Population:
         weights = list(self.weights.values())
         grads = list(torch.autograd.grad(losses.total.sum(), weights))
         with torch.no_grad():
-            return grads, torch.stack([*losses, self.adam.clip(grads)])
+            norms = self.adam.clip(grads, [self.scratch.marks_of(g) for g in grads])
+            return grads, torch.stack([*losses, norms])
 
     # --- the rows ---
 
@@ -379,7 +382,8 @@ class Population:
         lanes = (np.array(kept)[:, None] * envs + np.arange(envs)).reshape(-1)
         self.rows = [self.rows[r] for r in kept]
         self._own({name: value[kept] for name, value in self.weights.items()})
-        self.adam.select(kept)
+        self.adam.select(kept, self.weights)
+        self.scratch.forget()
         for scale in self.reward_scales:
             normalize.select(scale.state, kept)
         self.log.select(lanes)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from gymnasium import spaces
 
-from guerdon.agents.codes import Activation
+from guerdon.agents.layers import Activation
 from guerdon.agents.networks import Architecture, Encoder
 from guerdon.agents.recipes import Recipe
 from guerdon.checks import integer

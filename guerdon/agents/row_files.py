@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from torch import Tensor
 
+from guerdon.agents.coding import coding_of
 from guerdon.agents.networks import Architecture, first_weights
 from guerdon.agents.normalize import EPSILON, LIMIT
 from guerdon.agents.policy_files import FORMAT, ROW_FORMAT, Normalizer, file_bytes
@@ -137,7 +138,8 @@ def sb3_weights(policy: RowPolicy) -> dict[str, Tensor]:
         place = 0
         if arch.encoder == "one_hot":
             extractor = f"{short}_features_extractor"
-            found[f"{extractor}.weight"] = weight
+            rows = coding_of(arch.high, arch.shape).flat()
+            found[f"{extractor}.weight"] = weight[rows]
             found[f"{extractor}.bias"] = bias[0]
         else:
             layer(f"mlp_extractor.{long}_net.0", weight, bias)

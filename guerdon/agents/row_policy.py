@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from guerdon.agents.codes import Scratch
+from guerdon.agents.layers import Scratch
 from guerdon.agents.networks import Architecture, Weights, act
 from guerdon.agents.normalize import EPSILON, LIMIT
 from guerdon.types import ActionSpec

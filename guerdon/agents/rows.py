@@ -28,7 +28,7 @@ from guerdon.checks import integer
 from guerdon.envs.tensors import AnyEnv
 from guerdon.faults import whole_file
 
-FORMAT = "guerdon-row-1"
+FORMAT = "guerdon-row-2"
 """Name of the file format; the number grows when its reading changes."""
 
 _MAX_FILE = 1 << 30

@@ -120,7 +120,7 @@ def expect_same_curves(ours: Population, theirs: Population) -> None:
 def test_a_population_learns_the_bits_that_it_learns_on_the_cpu(
     kind: str, with_bonus: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for part in ("codes", "optimize"):  # a GPU has no use for loops of a CPU
+    for part in ("layers", "optimize"):  # a GPU has no use for loops of a CPU
         monkeypatch.setattr(f"guerdon.agents.{part}.has_compiler", lambda: False)
     config = KINDS[kind]
     cut = over = 0
@@ -244,10 +244,10 @@ def test_no_step_reads_a_tensor_on_the_host(
 ) -> None:
     config = KINDS[kind]
 
-    def ungathered(*args: Any, **more: Any) -> Any:
-        return forward(*args, **more | {"gather": False})  # as on a GPU
+    def without_loops(*args: Any, **more: Any) -> Any:
+        return forward(*args, **more | {"loops": False})  # as on a GPU
 
-    monkeypatch.setattr(losses, "forward", ungathered)
+    monkeypatch.setattr(losses, "forward", without_loops)
     population = Population(on_gpu(8), config, [0, 1])
     population.learn(config.block)  # what is kept from then on has been made
     act = population.acting._act

@@ -6,14 +6,10 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from guerdon.agents.codes import Activation, Scratch, code_layer, one_hot, radix_of
 from guerdon.agents.networks import Architecture, act, first_weights, forward
-from guerdon.envs.grid.compiled import has_compiler
 from guerdon.types import ActionSpec
 
 HIGH = np.broadcast_to(np.array([10, 5, 3]), (4, 4, 3))
-FLAT = tuple(HIGH.reshape(-1).tolist())
-RADIX = (11, 6, 4)
 ROWS = 3
 
 
@@ -45,112 +41,6 @@ def tower(weights: dict[str, torch.Tensor], row: int, *names: str) -> nn.Sequent
     return nn.Sequential(*layers[:-1])
 
 
-@pytest.mark.parametrize("scratch", [None, Scratch()])
-@pytest.mark.parametrize("radix", [RADIX, (11,)])
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-def test_the_layer_is_that_of_the_product_with_one_hot_rows(
-    scratch: Scratch | None, radix: tuple[int, ...], activation: Activation
-) -> None:
-    weight = torch.randn(ROWS, 16 * 21, 8, generator=generator()).requires_grad_()
-    bias = torch.randn(ROWS, 1, 8, generator=generator()).requires_grad_()
-    target = torch.randn(ROWS, 9, 8, generator=generator())
-    apply = torch.tanh if activation == "tanh" else torch.relu
-    for turn in range(3):  # a gradient does not add to the one before
-        codes = grids(9, seed=turn).flatten(2)
-        plain = apply(one_hot(codes, weight, FLAT) @ weight + bias)
-        expected = torch.autograd.grad((plain * target).sum(), [weight, bias])
-        ours = code_layer(codes, weight, bias, FLAT, radix, activation, scratch)
-        torch.testing.assert_close(ours, plain)
-        grads = torch.autograd.grad((ours * target).sum(), [weight, bias])
-        torch.testing.assert_close(grads, expected)
-
-
-@pytest.mark.parametrize("radix", [RADIX, (11,)])
-def test_what_is_gathered_for_an_observation_depends_on_no_other(
-    radix: tuple[int, ...],
-) -> None:
-    codes = grids(9).flatten(2)
-    weight = torch.randn(ROWS, 16 * 21, 8, generator=generator())
-    bias = torch.randn(ROWS, 1, 8, generator=generator())
-    whole = code_layer(codes, weight, bias, FLAT, radix, "tanh")
-    for row in range(ROWS):
-        for one in range(9):
-            part = codes[row : row + 1, one : one + 1]
-            own = weight[row : row + 1], bias[row : row + 1]
-            alone = code_layer(part, *own, FLAT, radix, "tanh")
-            assert torch.equal(alone[0, 0], whole[row, one])
-
-
-@pytest.mark.parametrize("radix", [RADIX, (11,)])
-def test_a_code_above_its_bound_is_refused_and_does_no_harm(
-    radix: tuple[int, ...],
-) -> None:
-    weight = torch.randn(ROWS, 16 * 21, 8, generator=generator())
-    bias, scratch = torch.zeros(ROWS, 1, 8), Scratch()
-    good = grids(9).flatten(2)
-    expected = code_layer(good, weight, bias, FLAT, radix, "tanh")
-    for place, code in ((0, 11), (1, 6), (47, 4), (47, 255)):
-        codes = good.clone()
-        codes[1, 3, place] = code
-        said = rf"number {place} .* 0 to {FLAT[place]}, got {code}"
-        with pytest.raises(ValueError, match=said):
-            code_layer(codes, weight, bias, FLAT, radix, "tanh", scratch)
-    assert torch.equal(
-        code_layer(good, weight, bias, FLAT, radix, "tanh", scratch), expected
-    )
-
-
-def test_a_gradient_whose_output_was_overwritten_is_refused() -> None:
-    weight = torch.randn(ROWS, 16 * 21, 8, generator=generator()).requires_grad_()
-    bias, scratch = torch.zeros(ROWS, 1, 8), Scratch()
-    first, second = (
-        code_layer(grids(9).flatten(2), weight, bias, FLAT, RADIX, "tanh", scratch)
-        for _ in range(2)
-    )
-    other = code_layer(grids(4).flatten(2), weight, bias, FLAT, RADIX, "tanh", scratch)
-    with pytest.raises(RuntimeError, match="another output of this size"):
-        torch.autograd.grad(first.sum(), weight)
-    for sound in (second, other):
-        torch.autograd.grad(sound.sum(), weight)
-
-
-def test_an_output_and_a_gradient_of_one_shape_do_not_share_memory() -> None:
-    batch = 16 * 21  # as many as the weight has rows
-    weight = torch.randn(ROWS, batch, 8, generator=generator()).requires_grad_()
-    bias, scratch = torch.zeros(ROWS, 1, 8), Scratch()
-    codes = grids(batch).flatten(2)
-    total = code_layer(codes, weight, bias, FLAT, RADIX, "tanh", scratch)
-    grad = torch.autograd.grad(total.sum(), weight)[0]
-    before = grad.clone()
-    code_layer(codes, weight, bias, FLAT, RADIX, "tanh", scratch)
-    assert torch.equal(grad, before)
-
-
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-def test_the_layer_is_the_same_without_a_compiler(
-    activation: Activation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert has_compiler()
-    codes = grids(5).flatten(2)
-    weight = torch.randn(ROWS, 16 * 21, 8, generator=generator()).requires_grad_()
-    bias = torch.randn(ROWS, 1, 8, generator=generator()).requires_grad_()
-
-    def told() -> tuple[torch.Tensor, ...]:
-        total = code_layer(codes, weight, bias, FLAT, RADIX, activation)
-        grads = torch.autograd.grad(total.square().sum(), [weight, bias])
-        return (total.detach(), *grads)
-
-    compiled = told()
-    monkeypatch.setattr("guerdon.agents.codes.has_compiler", lambda: False)
-    torch.testing.assert_close(told(), compiled)
-
-
-def test_cells_that_differ_are_read_code_by_code() -> None:
-    assert radix_of(FLAT, (4, 4, 3)) == (11, 6, 4)
-    assert radix_of((*FLAT[:-1], 9), (4, 4, 3)) == (11,)
-    assert radix_of((3, 4), (2,)) == (5,)
-
-
 def test_every_row_is_its_own_pair_of_networks() -> None:
     shape = arch("vector", VECTOR, hidden=(8, 7))
     weights = first_weights(shape, [0, 1, 2])
@@ -171,7 +61,7 @@ def test_a_grid_and_its_one_hot_vector_say_the_same() -> None:
     shape = arch("one_hot", GRID, hidden=(8, 8))
     weights = first_weights(shape, [0, 0, 1])
     gathered = forward(shape, weights, grids(4))
-    product = forward(shape, weights, grids(4), gather=False)
+    product = forward(shape, weights, grids(4), loops=False)
     torch.testing.assert_close(gathered.policy, product.policy)
     torch.testing.assert_close(gathered.values, product.values)
 

@@ -43,13 +43,12 @@ def row(values: Weights, r: int) -> Weights:
 
 def move(
     adam: StackedAdam,
-    weights: Weights,
     grads: list[torch.Tensor],
     active: np.ndarray,
     rates: np.ndarray,
 ) -> None:
     adam.clip(grads)
-    adam.step(weights, grads, active, rates)
+    adam.step(grads, active, rates)
 
 
 @pytest.fixture(params=["compiled", "in torch"])
@@ -77,7 +76,7 @@ def test_every_row_is_torchs_clipping_and_adam() -> None:
             if active[r]:
                 theirs[r].step()
         np.testing.assert_allclose(adam.clip(grads), norms, rtol=1e-6)
-        adam.step(together, grads, active, rates)
+        adam.step(grads, active, rates)
         for r, own in enumerate(alone):
             for one, value in zip(own, together.values(), strict=True):
                 torch.testing.assert_close(value[r], one[0], rtol=1e-5, atol=1e-6)
@@ -95,9 +94,9 @@ def test_rows_that_rest_stay_as_they_are_and_the_others_learn_as_alone(
         if step >= 2:  # a row that has failed, whose gradient is no number
             grads[0][2] = torch.nan
         owns = [[grad[r : r + 1].clone() for grad in grads] for r in range(ROWS)]
-        move(adam, together, grads, active, rates)
+        move(adam, grads, active, rates)
         for r in np.flatnonzero(active):
-            move(alone[r], apart[r], owns[r], np.ones(1, np.bool_), rates[:1])
+            move(alone[r], owns[r], np.ones(1, np.bool_), rates[:1])
         for r in range(ROWS):
             same(together, adam, apart[r], alone[r], r, how)
 
@@ -110,9 +109,9 @@ def test_rows_of_different_age_and_rate_learn_as_alone(how: str) -> None:
     for step, grads in zip(range(5), gradients(2), strict=False):
         active = np.array([True, step > 2, True, step != 1])
         owns = [[grad[r : r + 1].clone() for grad in grads] for r in range(ROWS)]
-        move(adam, together, grads, active, rates)
+        move(adam, grads, active, rates)
         for r in np.flatnonzero(active):
-            move(alone[r], apart[r], owns[r], np.ones(1, np.bool_), rates[r : r + 1])
+            move(alone[r], owns[r], np.ones(1, np.bool_), rates[r : r + 1])
         for r in range(ROWS):
             same(together, adam, apart[r], alone[r], r, how)
 
@@ -131,7 +130,7 @@ def test_in_torch_whole_weights_move_while_the_rows_are_of_one_age(
     monkeypatch.setattr(StackedAdam, "_apply", counted)
     for step, grads in zip(range(6), gradients(1), strict=False):
         active = np.array([True, True, step < 2, step != 4])
-        move(adam, weights, grads, active, np.full(ROWS, 1e-2))
+        move(adam, grads, active, np.full(ROWS, 1e-2))
     # Both weights whole, whoever rests; in the last step one row is younger than the
     # others, and the three that move are taken one by one.
     assert sizes == [2, 2, 2, 2, 2, 6]
@@ -147,18 +146,18 @@ def test_rows_that_are_selected_or_begin_anew_go_on_from_what_they_have() -> Non
     for _ in range(2):
         given = next(grads)
         own = [grad[2:3].clone() for grad in given]
-        move(adam, together, given, np.ones(ROWS, np.bool_), rates)
-        move(alone, apart, own, one, rates[:1])
+        move(adam, given, np.ones(ROWS, np.bool_), rates)
+        move(alone, own, one, rates[:1])
     together = {name: value[[3, 2]] for name, value in together.items()}
-    adam.select([3, 2])
+    adam.select([3, 2], together)
     adam.restart(0)
     assert adam.steps.tolist() == [0, 2]
     # Nothing has a gradient any more: only what remembers one moves.
     before = {name: value.clone() for name, value in together.items()}
     none = [torch.zeros_like(value) for value in together.values()]
     own = [zero[:1].clone() for zero in none]
-    move(adam, together, none, np.ones(2, np.bool_), rates[:2])
-    move(alone, apart, own, one, rates[:1])
+    move(adam, none, np.ones(2, np.bool_), rates[:2])
+    move(alone, own, one, rates[:1])
     for name, value in together.items():
         assert torch.equal(value[0], before[name][0])
         assert not torch.equal(value[1], before[name][1])

@@ -15,6 +15,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
+from guerdon.agents.coding import coding_of
 from guerdon.agents.networks import Architecture
 from guerdon.agents.ppo import Population, PPOConfig
 from guerdon.agents.rollout import orders
@@ -49,6 +50,8 @@ class Plain(nn.Module):
     def __init__(self, arch: Architecture, weights: dict[str, torch.Tensor]) -> None:
         super().__init__()
         first, bias = weights["first.weight"], weights["first.bias"]
+        if arch.encoder == "one_hot":
+            first = first[coding_of(arch.high, arch.shape).flat()]
         half = first.shape[1] // 2
         self.convs = nn.ModuleList()
         convs = arch.conv if arch.encoder == "cnn" else ()
@@ -166,7 +169,7 @@ def plain_update(population: Population, row: int, net: Plain) -> None:
 def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With numba's loops, and as on a GPU or without numba."""
     if request.param == "in torch":
-        for module in ("codes", "optimize"):
+        for module in ("layers", "optimize"):
             monkeypatch.setattr(f"guerdon.agents.{module}.has_compiler", lambda: False)
 
 

@@ -1,16 +1,18 @@
-"""The compiled arithmetic of the layer that reads codes."""
+"""The compiled arithmetic of layers."""
 
 import numpy as np
 import torch
 
-from guerdon.agents.codes import code_layer
+from guerdon.agents.coding import coding_of
+from guerdon.agents.layers import code_layer
 
 
 def tanh(x: np.ndarray) -> np.ndarray:
     """What a layer without weights makes of its bias."""
     codes, weight = torch.zeros(1, 1, 1, dtype=torch.uint8), torch.zeros(1, 2, len(x))
     bias = torch.from_numpy(x)[None, None]
-    return code_layer(codes, weight, bias, (1,), (2,), "tanh")[0, 0].numpy()
+    (told,) = code_layer(codes, weight, bias, coding_of((1,), (1,)), "tanh")
+    return told[0, 0].numpy()
 
 
 def test_tanh_is_within_some_last_bits_everywhere() -> None:

@@ -1,9 +1,12 @@
-"""A layer on one-hot codes and its gradient, as compiled loops for a CPU.
+"""Layers' activations, and the layer on one-hot codes, as compiled loops for a CPU.
 
 Most cells of a grid look like one of a few things, a thing being the combination of a
 cell's codes. So what the layer adds for a thing is computed once per cell and row, and
 every observation adds one vector a cell, not one a code; and gradients are summed per
 thing first.
+
+A layer of F outputs may be that of P networks side by side; each gets its F / P of them
+for itself.
 """
 
 from __future__ import annotations
@@ -12,26 +15,28 @@ import numpy as np
 
 from guerdon.envs.grid.compiled import compiled, inlined
 
-Meaning = tuple[np.ndarray, np.ndarray, np.ndarray]
+Meaning = tuple[np.ndarray, np.ndarray, np.ndarray, np.int64]
 """What the codes of C cells, K of each, mean. A plain tuple, as is ``Space``, since the
 call of a compiled function takes longer with any other.
 
-``offsets`` ``(C, K)`` int32: the first row of a code's values in the weight;
+``first`` ``(C, K)`` int32: the row of the weight for a code's value 0;
 ``high`` ``(C, K)`` uint8: the largest of each;
-``radix`` ``(K,)`` int64: how many values each has.
+``radix`` ``(K,)`` int64: how many values each has;
+``apart``: how many rows further on the next value's is.
 """
 
-Space = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Space = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Memory in which the things of R rows' observations are found.
 
 ``slot`` ``(S,)`` int32: the number of a thing by what it is; -1 between two calls;
 ``found`` ``(R, M + 1, 3)`` int32: of each thing its slot, and the observation and the
 cell in which it was seen first; behind the last one, -1;
 ``which`` ``(R, B, C)`` int32: which thing each cell of each observation is;
-``table`` ``(M, F)`` float32: a vector for each thing of a row.
+``table`` ``(M, F)`` float32: a vector for each thing of a row;
+``slopes`` ``(B, F)`` float32: the loss by what a row's activations are of.
 """
 
-ZERO = np.float32(0.0)
+ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
 FAR = np.float32(9.02)
 """Beyond it tanh is one, but for some last bits of a float32."""
@@ -73,7 +78,37 @@ def space_for(
         np.empty((rows, most + 1, 3), np.int32),
         np.empty((rows, batch, cells), np.int32),
         np.empty((most, width), np.float32),
+        np.empty((batch, width), np.float32),
     )
+
+
+@compiled
+def activate_loops(values: np.ndarray, tanh: bool) -> None:
+    """Apply tanh, or the larger of a number and 0, to ``(R, B, F)``, in place."""
+    for r in range(len(values)):
+        for b in range(values.shape[1]):
+            _activate(values[r, b], tanh)
+
+
+@compiled
+def slope_loops(
+    grads: tuple[np.ndarray, ...],
+    out: np.ndarray,
+    tanh: bool,
+    slopes: np.ndarray,
+    bias: np.ndarray,
+) -> None:
+    """The gradient through activations: by what they are of, and by its bias.
+
+    Args:
+        grads: P of ``(R, B, W)`` float32, of each part of ``out``.
+        out: ``(P, R, B, W)`` float32, the activations.
+        tanh: which activation.
+        slopes: ``(R, B, F)`` float32, overwritten.
+        bias: ``(R, 1, F)`` float32, overwritten.
+    """
+    for r in range(len(slopes)):
+        _slope(grads, out, r, tanh, slopes[r], bias[r, 0])
 
 
 @compiled
@@ -86,7 +121,7 @@ def gather_loops(
     out: np.ndarray,
     space: Space,
 ) -> bool:
-    """``out[r, b] = f(bias[r] + sum of weight[r, offsets[c, k] + codes[r, b, c, k]])``.
+    """``f(bias[r] + sum of weight[r, first[c, k] + apart * codes[r, b, c, k]])``.
 
     What an observation gets depends on no other: the order of its sum is that of the
     codes of a cell, then that of the cells.
@@ -96,19 +131,22 @@ def gather_loops(
         meaning: of the codes.
         weight: ``(R, I, F)`` float32.
         bias: ``(R, 1, F)`` float32.
-        tanh: whether f is that; else it is the identity.
-        out: ``(R, B, F)`` float32, overwritten.
+        tanh: which f, as in ``activate_loops``.
+        out: ``(P, R, B, W)`` float32, overwritten.
         space: of these sizes; what is found stays in it for the gradient.
 
     Returns:
         Whether every code was possible; nothing is true of ``out`` where one was not.
     """
-    slot, found, which, table = space
+    slot, found, which, table, sums = space
     for r in range(len(codes)):
         if not _find(codes[r], meaning, slot, found[r], which[r]):
             return False
-        _tell(codes[r], meaning[0], weight[r], found[r], table)
-        _add_up(bias[r, 0], tanh, which[r], table, out[r])
+        _tell(codes[r], meaning, weight[r], found[r], table)
+        _add_up(bias[r, 0], which[r], table, sums)
+        for b in range(len(sums)):
+            _activate(sums[b], tanh)
+            _part(sums[b], out, r, b)
     return True
 
 
@@ -116,26 +154,33 @@ def gather_loops(
 def scatter_loops(
     codes: np.ndarray,
     meaning: Meaning,
-    grad: np.ndarray,
+    grads: tuple[np.ndarray, ...],
+    out: np.ndarray,
+    tanh: bool,
     total: np.ndarray,
     marks: np.ndarray,
+    bias: np.ndarray,
     space: Space,
 ) -> None:
-    """``total[r, offsets[c, k] + codes[r, b, c, k]] += grad[r, b]`` from zero.
+    """The gradient of ``gather_loops`` by its weight and its bias.
 
     Args:
         codes: ``(R, B, C, K)`` uint8, for which ``gather_loops`` was called last.
         meaning: of the codes.
-        grad: ``(R, B, F)`` float32.
-        total: ``(R, I, F)`` float32, overwritten.
+        grads: P of ``(R, B, W)`` float32, of each part of ``out``.
+        out: what it has written.
+        tanh: what it was called with.
+        total: ``(R, I, F)`` float32, overwritten: by the weight.
         marks: ``(R, I)`` bool, where ``total`` is not zero; kept from call to call.
+        bias: ``(R, 1, F)`` float32, overwritten.
         space: which it was called with.
     """
-    _, found, which, table = space
+    _, found, which, table, slopes = space
     for r in range(len(codes)):
         _clear(total[r], marks[r])
-        _collect(grad[r], found[r], which[r], table)
-        _spread(codes[r], meaning[0], found[r], table, total[r], marks[r])
+        _slope(grads, out, r, tanh, slopes, bias[r, 0])
+        _collect(slopes, found[r], which[r], table)
+        _spread(codes[r], meaning, found[r], table, total[r], marks[r])
 
 
 @inlined
@@ -150,7 +195,7 @@ def _find(
 
     False for a code above its highest, for which there is no memory.
     """
-    _, high, radix = meaning
+    _, high, radix, _ = meaning
     batch, cells, parts = codes.shape
     possible = True
     for b in range(batch):
@@ -181,20 +226,21 @@ def _find(
 @inlined
 def _tell(
     codes: np.ndarray,
-    offsets: np.ndarray,
+    meaning: Meaning,
     weight: np.ndarray,
     found: np.ndarray,
     table: np.ndarray,
 ) -> None:
     """Write what the layer adds for each thing into the table."""
+    first, _, _, apart = meaning
     s = 0
     while found[s, 0] >= 0:
         b, c, into = found[s, 1], found[s, 2], table[s]
-        values = weight[offsets[c, 0] + codes[b, c, 0]]
+        values = weight[first[c, 0] + apart * codes[b, c, 0]]
         for i in range(len(into)):
             into[i] = values[i]
         for k in range(1, codes.shape[2]):
-            values = weight[offsets[c, k] + codes[b, c, k]]
+            values = weight[first[c, k] + apart * codes[b, c, k]]
             for i in range(len(into)):
                 into[i] += values[i]
         s += 1
@@ -202,18 +248,14 @@ def _tell(
 
 @inlined
 def _add_up(
-    bias: np.ndarray,
-    tanh: bool,
-    which: np.ndarray,
-    table: np.ndarray,
-    out: np.ndarray,
+    bias: np.ndarray, which: np.ndarray, table: np.ndarray, sums: np.ndarray
 ) -> None:
     """Sum what the things of each observation add, ``(B, F)``."""
     batch, cells = which.shape
     width = len(bias)
     in_sevens = cells - cells % 7
     for b in range(batch):
-        total, thing = out[b], which[b]
+        total, thing = sums[b], which[b]
         for i in range(width):
             total[i] = bias[i]
         # Seven at a time, so that the total is not written after each.
@@ -228,9 +270,52 @@ def _add_up(
             values = table[thing[c]]
             for i in range(width):
                 total[i] += values[i]
-        if tanh:
+
+
+@inlined
+def _activate(values: np.ndarray, tanh: bool) -> None:
+    if tanh:
+        for i in range(len(values)):
+            values[i] = _tanh(values[i])
+    else:  # what is no number stays what it is
+        for i in range(len(values)):
+            values[i] = ZERO if values[i] < ZERO else values[i]
+
+
+@inlined
+def _part(values: np.ndarray, out: np.ndarray, r: int, b: int) -> None:
+    """Give each of the parts ``(P, R, B, W)`` its own of an observation's numbers."""
+    width = out.shape[3]
+    for p in range(len(out)):
+        into = out[p, r, b]
+        for i in range(width):
+            into[i] = values[p * width + i]
+
+
+@inlined
+def _slope(
+    grads: tuple[np.ndarray, ...],
+    out: np.ndarray,
+    r: int,
+    tanh: bool,
+    slopes: np.ndarray,
+    bias: np.ndarray,
+) -> None:
+    """A row's gradient ``(B, F)`` through its activations, and its sum ``(F,)``."""
+    width = out.shape[3]
+    for i in range(len(bias)):
+        bias[i] = ZERO
+    for b in range(len(slopes)):
+        for p in range(len(grads)):
+            grad, told = grads[p][r, b], out[p, r, b]
+            into, total = slopes[b, p * width :], bias[p * width :]
             for i in range(width):
-                total[i] = _tanh(total[i])
+                if tanh:
+                    slope = grad[i] * (ONE - told[i] * told[i])
+                else:
+                    slope = grad[i] if told[i] > ZERO else ZERO
+                into[i] = slope
+                total[i] += slope
 
 
 @inlined
@@ -264,10 +349,10 @@ def _clear(total: np.ndarray, marks: np.ndarray) -> None:
 
 @inlined
 def _collect(
-    grad: np.ndarray, found: np.ndarray, which: np.ndarray, table: np.ndarray
+    slopes: np.ndarray, found: np.ndarray, which: np.ndarray, table: np.ndarray
 ) -> None:
     """Sum the gradients ``(B, F)`` of each thing into the table."""
-    width = grad.shape[1]
+    width = slopes.shape[1]
     s = 0
     while found[s, 0] >= 0:
         into = table[s]
@@ -275,7 +360,7 @@ def _collect(
             into[i] = ZERO
         s += 1
     for b in range(len(which)):
-        values, thing = grad[b], which[b]
+        values, thing = slopes[b], which[b]
         for c in range(len(thing)):
             into = table[thing[c]]
             for i in range(width):
@@ -285,18 +370,19 @@ def _collect(
 @inlined
 def _spread(
     codes: np.ndarray,
-    offsets: np.ndarray,
+    meaning: Meaning,
     found: np.ndarray,
     table: np.ndarray,
     total: np.ndarray,
     marks: np.ndarray,
 ) -> None:
     """Add each thing's gradient to the weights of its codes, ``(I, F)``."""
+    first, _, _, apart = meaning
     s = 0
     while found[s, 0] >= 0:
         b, c, values = found[s, 1], found[s, 2], table[s]
         for k in range(codes.shape[2]):
-            v = offsets[c, k] + codes[b, c, k]
+            v = first[c, k] + apart * codes[b, c, k]
             marks[v] = True
             into = total[v]
             for i in range(len(into)):
