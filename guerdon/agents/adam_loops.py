@@ -1,8 +1,8 @@
 """Norms of gradients and steps of Adam as compiled loops for a CPU.
 
-Weights are ``(R, V, W)``: V vectors of R rows. One whose gradient has never been
-anything but zero does not move, and is skipped: in a grid these are most, since most
-things are never seen at most places.
+Weights are ``(R, V, W)``: V vectors of R rows. Marks tell which of them a gradient may
+not be zero for. One that has never been marked does not move, and is skipped: in a grid
+these are most, since most things are never seen at most places.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ NEW_1, NEW_2 = np.float32(1.0 - BETA_1), np.float32(1.0 - BETA_2)
 def norm_loops(
     grads: Stacks, marks: Stacks, moved: Stacks, sums: np.ndarray, norms: np.ndarray
 ) -> None:
-    """The norm of each row's gradient, and which vectors have ever had one.
+    """The norm of each row's gradient, and which vectors were ever marked.
 
     Args:
         grads: ``(R, V, W)`` float32.
         marks: ``(R, V)`` bool, outside of which gradients are zero.
-        moved: ``(R, V)`` bool, set where they are not, else left.
+        moved: ``(R, V)`` bool, set where there is a mark, else left.
         sums: as wide as the widest vector, float32; written to.
         norms: ``(R,)`` float32, overwritten.
     """
@@ -72,7 +72,7 @@ def adam_loops(
         means: decaying mean of the gradients.
         squares: and of their squares.
         marks: ``(R, V)`` bool, outside of which gradients are zero.
-        moved: ``(R, V)`` bool, which vectors have ever had a gradient.
+        moved: ``(R, V)`` bool, which vectors were ever marked.
         rows: int64, which rows step.
         scales: ``(R,)`` float32, by which gradients are multiplied.
         rates: ``(R,)`` float32, the rate over the bias of the mean.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -53,10 +54,10 @@ def coding_of(high: tuple[int, ...], shape: tuple[int, ...]) -> Coding:
     counts = [most + 1 for most in high]
     cells = len(counts) // width
     if counts == counts[:width] * cells and math.prod(counts[:width]) <= MOST_THINGS:
-        before = [sum(counts[:k]) * cells for k in range(width)]
-        first = tuple(before[k] + cell for cell in range(cells) for k in range(width))
+        before = list(accumulate(counts[:width], initial=0))[:width]
+        first = tuple(cells * one + cell for cell in range(cells) for one in before)
         return Coding(high, tuple(counts[:width]), first, cells)
-    first = tuple(sum(counts[:i]) for i in range(len(counts)))
+    first = tuple(accumulate(counts, initial=0))[:-1]
     return Coding(high, (max(counts),), first, 1)
 
 
@@ -74,17 +75,15 @@ def one_hot(codes: Tensor, weight: Tensor, coding: Coding) -> Tensor:
 
 
 @cache
-def _places(coding: Coding, device: torch.device) -> tuple[Tensor, int]:
-    """``(C,)`` row of each code's value 0, and how far on the next value's is."""
+def _first_rows(coding: Coding, device: torch.device) -> Tensor:
     # A tensor that is kept must not belong to whoever asked first.
     with torch.inference_mode(False):
-        return torch.tensor(coding.first, device=device), coding.apart
+        return torch.tensor(coding.first, device=device)
 
 
 def columns(codes: Tensor, coding: Coding) -> Tensor:
     """``(R, B, C)`` row of the weight for each code, int64."""
-    first, apart = _places(coding, codes.device)
-    return codes.long() * apart + first
+    return codes.long() * coding.apart + _first_rows(coding, codes.device)
 
 
 def require_possible(codes: Tensor, high: tuple[int, ...]) -> None:

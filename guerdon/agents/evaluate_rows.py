@@ -17,7 +17,7 @@ from guerdon.agents.evaluate import Evaluation
 from guerdon.agents.layers import Scratch
 from guerdon.agents.losses import IMPOSSIBLE
 from guerdon.agents.networks import Architecture, Weights, act
-from guerdon.agents.normalize import EPSILON, LIMIT
+from guerdon.agents.normalize import normalized
 from guerdon.agents.row_policy import networks_of
 from guerdon.checks import integer
 from guerdon.envs.arrays import ArrayEnv, Arrays
@@ -77,9 +77,9 @@ class Agents:
         """
         if self.moments is not None:
             mean, var = (moment[:, None] for moment in self.moments)
-            obs = ((obs - mean) / np.sqrt(var + EPSILON)).clip(-LIMIT, LIMIT)
+            obs = normalized(obs, mean, var)
         if obs.dtype != np.uint8:
-            obs = obs.astype(np.float32)
+            obs = obs.astype(np.float32, copy=False)
         starts = None
         if memory is not None:  # before an episode it is empty already
             starts = torch.zeros(memory.shape[:2], dtype=torch.bool)

@@ -33,7 +33,7 @@ Space = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 cell in which it was seen first; behind the last one, -1;
 ``which`` ``(R, B, C)`` int32: which thing each cell of each observation is;
 ``table`` ``(M, F)`` float32: a vector for each thing of a row;
-``slopes`` ``(B, F)`` float32: the loss by what a row's activations are of.
+``sums`` ``(B, F)`` float32: what a row's activations are of, or the gradient by it.
 """
 
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
@@ -175,11 +175,11 @@ def scatter_loops(
         bias: ``(R, 1, F)`` float32, overwritten.
         space: which it was called with.
     """
-    _, found, which, table, slopes = space
+    _, found, which, table, sums = space
     for r in range(len(codes)):
         _clear(total[r], marks[r])
-        _slope(grads, out, r, tanh, slopes, bias[r, 0])
-        _collect(slopes, found[r], which[r], table)
+        _slope(grads, out, r, tanh, sums, bias[r, 0])
+        _collect(sums, found[r], which[r], table)
         _spread(codes[r], meaning, found[r], table, total[r], marks[r])
 
 

@@ -31,8 +31,9 @@ Activation = Literal["tanh", "relu"]
 class Scratch:
     """Memory that is used again; fresh pages would cost more than what fills them.
 
-    What lies here of an output is overwritten by the next one with as many
-    observations a row, so a gradient has to be taken before that.
+    For one layer, and one gradient at a time: what lies here of an output is
+    overwritten by the next one with as many observations a row, and a gradient by the
+    next, so take a loss's gradient before the next output, and do not change it.
     """
 
     def __init__(self) -> None:
@@ -128,8 +129,9 @@ def dense_layer(
         loops: allow compiled loops; else torch alone, as a GPU and ``torch.compile``
             need it.
     """
-    compiled = loops and has_compiler() and x.device.type == "cpu"
-    if not compiled or torch.is_autocast_enabled("cpu"):
+    compiled = loops and has_compiler() and weight.device.type == "cpu"
+    exact = weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if not compiled or not exact:
         return _activated(product(x, weight, bias), activation)
     if not torch.is_grad_enabled():
         return _dense(x, weight, bias, activation == "tanh")

@@ -126,6 +126,21 @@ class ObservationScale:
         return _scaled(obs, self.state["mean"][rows], self.state["var"][rows])
 
 
+def normalized(
+    obs: np.ndarray,
+    mean: np.ndarray,
+    var: np.ndarray,
+    epsilon: float = EPSILON,
+    limit: float = LIMIT,
+) -> np.ndarray:
+    """``clip((obs - mean) / sqrt(var + epsilon), -limit, limit)``, float32.
+
+    What ``ObservationScale`` does, with statistics that no longer change.
+    """
+    result: np.ndarray = (obs - mean) / np.sqrt(var + epsilon)
+    return result.clip(-limit, limit).astype(np.float32)
+
+
 def _scaled(obs: Tensor, mean: Tensor, var: Tensor) -> Tensor:
     scaled = (obs.double() - mean) / (var + EPSILON).sqrt()
     return scaled.clamp(-LIMIT, LIMIT).float()

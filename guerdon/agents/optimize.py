@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,25 @@ from guerdon.agents.adam_loops import (
 )
 from guerdon.agents.networks import Weights
 from guerdon.envs.grid.compiled import has_compiler
+
+
+class _Known(NamedTuple):
+    """Where the numbers lie, and which vectors have ever had a gradient."""
+
+    weights: Stacks
+    mean: Stacks
+    square: Stacks
+    moved: Stacks
+    everywhere: Stacks
+    """Marks of a gradient of which nothing is known."""
+
+
+class _Clipped(NamedTuple):
+    """Gradients that are still to be scaled."""
+
+    grads: Stacks
+    marks: Stacks
+    scales: np.ndarray
 
 
 class StackedAdam:
@@ -46,26 +65,21 @@ class StackedAdam:
         first = next(iter(weights.values()))
         self.steps = np.zeros(len(first), np.int64)
         self._compiled = has_compiler() and first.device.type == "cpu"
-        self._state: tuple[Stacks, Stacks, Stacks] | None = None
-        """Weights and moments as arrays."""
-        self._moved: Stacks = ()
-        self._everywhere: Stacks = ()
-        self._marks: Stacks = ()
-        self._grads: Stacks = ()
-        self._scales = np.ones(len(first), np.float32)
+        self._known: _Known | None = None
+        self._clipped: list[Tensor] | _Clipped | None = None
 
     def clip(
         self,
         grads: Sequence[Tensor],
         marks: Sequence[np.ndarray | None] | None = None,
     ) -> Tensor:
-        """Bring a row's gradient to ``limit`` where it is longer.
+        """Bring a row's gradient to ``limit`` where it is longer, for the next step.
 
         Compiled, the gradients stay as they are and ``step`` scales them on its way;
         else they are scaled in place.
 
         Args:
-            grads: one for each weight, in their order, ``(R, V, W)``.
+            grads: one for each weight, in their order, ``(R, V, W)``; kept.
             marks: of each, ``(R, V)`` bool, outside of which it is zero, if known.
 
         Returns:
@@ -78,52 +92,53 @@ class StackedAdam:
             scales = self._scale(norms)
             for grad in grads:
                 grad.mul_(scales.view(-1, *(1,) * (grad.dim() - 1)))
+            self._clipped = list(grads)
             return norms
-        if self._state is None:
-            self._look()
-        known = zip(marks or [None] * len(grads), self._everywhere, strict=True)
-        self._marks = tuple(each if mark is None else mark for mark, each in known)
-        self._grads = tuple(grad.contiguous().numpy() for grad in grads)
+        known = self._known = self._known or self._look()
+        pairs = zip(marks or [None] * len(grads), known.everywhere, strict=True)
+        told = tuple(each if mark is None else mark for mark, each in pairs)
+        arrays = tuple(grad.contiguous().numpy() for grad in grads)
         found = np.empty(len(self.steps), np.float32)
         sums = np.empty(max(grad.shape[-1] for grad in grads), np.float32)
-        norm_loops(self._grads, self._marks, self._moved, sums, found)
+        norm_loops(arrays, told, known.moved, sums, found)
         norms = torch.from_numpy(found)
-        self._scales = self._scale(norms).numpy()
+        self._clipped = _Clipped(arrays, told, self._scale(norms).numpy())
         return norms
 
-    def step(
-        self, grads: Sequence[Tensor], active: np.ndarray, rates: np.ndarray
-    ) -> None:
-        """Move the active rows; the others stay as they are.
+    def step(self, active: np.ndarray, rates: np.ndarray) -> None:
+        """Move the active rows along the gradients that were clipped last.
 
         Args:
-            grads: for which ``clip`` was called last.
-            active: ``(R,)`` bool.
+            active: ``(R,)`` bool; the others stay as they are.
             rates: ``(R,)`` step sizes.
+
+        Raises:
+            RuntimeError: when none have been clipped since the rows were selected.
         """
         rows = np.flatnonzero(active)
+        if self._clipped is None:
+            raise RuntimeError("step: expected gradients that clip was told, got none")
         if not len(rows):
             return
-        if self._state is not None:
-            weights, mean, square = self._state
-            age = self.steps + 1
+        if isinstance(self._clipped, list):
+            tensors = [list(self.weights.values()), self._clipped]
+            tensors += [list(self.mean.values()), list(self.square.values())]
+            self._step_in_torch(tensors, rows, rates)
+        elif self._known is not None:
+            known, clipped, age = self._known, self._clipped, self.steps + 1
             adam_loops(
-                weights,
-                self._grads,
-                mean,
-                square,
-                self._marks,
-                self._moved,
+                known.weights,
+                clipped.grads,
+                known.mean,
+                known.square,
+                clipped.marks,
+                known.moved,
                 rows,
-                self._scales,
+                clipped.scales,
                 (rates / (1.0 - BETA_1**age)).astype(np.float32),
                 (1.0 / np.sqrt(1.0 - BETA_2**age)).astype(np.float32),
                 np.float32(self.epsilon),
             )
-        else:
-            tensors = [list(self.weights.values()), list(grads)]
-            tensors += [list(self.mean.values()), list(self.square.values())]
-            self._step_in_torch(tensors, rows, rates)
         self.steps[rows] += 1
 
     def _scale(self, norms: Tensor) -> Tensor:
@@ -151,14 +166,12 @@ class StackedAdam:
                     slices = [_sliced(one, alike) for one in tensors]
                     self._apply(slices, np.tile(self.steps[alike], count), rate)
 
-    def _look(self) -> None:
-        """See where the numbers lie, and which vectors have ever had a gradient."""
+    def _look(self) -> _Known:
         groups = self.weights, self.mean, self.square
         weights, mean, square = (_arrays(group.values()) for group in groups)
-        self._state = weights, mean, square
         pairs = zip(mean, square, strict=True)
-        self._moved = tuple(((m != 0.0) | (s != 0.0)).any(-1) for m, s in pairs)
-        self._everywhere = tuple(map(np.ones_like, self._moved))
+        moved = tuple(((m != 0.0) | (s != 0.0)).any(-1) for m, s in pairs)
+        return _Known(weights, mean, square, moved, tuple(map(np.ones_like, moved)))
 
     def select(self, rows: Sequence[int], weights: Weights) -> None:
         """Keep some rows, in the order given, whose weights lie elsewhere now."""
@@ -166,14 +179,15 @@ class StackedAdam:
         for moments in (self.mean, self.square):
             for name, value in moments.items():
                 moments[name] = value[list(rows)]
-        self.steps, self._state = self.steps[list(rows)], None
+        self.steps = self.steps[list(rows)]
+        self._known = self._clipped = None
 
     def restart(self, row: int) -> None:
         """Forget what one row has done."""
         for moments in (self.mean, self.square):
             for value in moments.values():
                 value[row] = 0.0
-        self.steps[row], self._state = 0, None
+        self.steps[row], self._known = 0, self._known and self._look()
 
     def _apply(
         self,

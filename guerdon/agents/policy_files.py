@@ -13,6 +13,7 @@ from gymnasium import spaces
 from safetensors.torch import save
 from torch import Tensor
 
+from guerdon.agents.normalize import normalized
 from guerdon.agents.recipes import Recipe
 from guerdon.agents.training import TrainingJob
 from guerdon.types import ActionSpec
@@ -38,9 +39,7 @@ class Normalizer:
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
         """``(N, *shape)`` observations as the network was trained on them."""
-        scaled = (observations - self.mean) / np.sqrt(self.var + self.epsilon)
-        clipped: np.ndarray = np.clip(scaled, -self.limit, self.limit)
-        return clipped.astype(np.float32)
+        return normalized(observations, self.mean, self.var, self.epsilon, self.limit)
 
 
 def file_bytes(

@@ -325,8 +325,7 @@ class Population:
         for batch in minibatches(self.acting, targets, clips, *self._keys()):
             given = {k: v for k, v in batch._asdict().items() if v is not None}
             self._present = tuple(given)
-            grads, parts = self._gradients(*given.values())
-            told = parts.cpu().numpy()
+            told = self._gradients(*given.values()).cpu().numpy()
             bad = ~np.isfinite(told).all(0) & active
             if bad.any():
                 self._fail(np.flatnonzero(bad), "the loss")
@@ -335,7 +334,7 @@ class Population:
                 active &= told[4] <= KL_MARGIN * config.target_kl
             if not active.any():
                 break
-            self.adam.step(grads, active, rates)
+            self.adam.step(active, rates)
             sums += np.where(active, told, 0.0)
             steps += active
         _, policy, value, entropy, kl, norm = sums / np.maximum(steps, 1)
@@ -348,15 +347,15 @@ class Population:
         done = np.array([row.blocks + 1 for row in self.rows]) * self.config.block
         return np.maximum(0.0, 1.0 - done / self.config.total_steps)
 
-    def _differentiate(self, *tensors: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Clipped gradients of every row, and ``(6, R)`` what came out."""
+    def _differentiate(self, *tensors: Tensor) -> Tensor:
+        """Give Adam the gradients of every row; ``(6, R)`` what came out."""
         batch = Minibatch(**dict(zip(self._present, tensors, strict=True)))
         losses = ppo_loss(self.net, self.config, self.weights, batch)
         weights = list(self.weights.values())
         grads = list(torch.autograd.grad(losses.total.sum(), weights))
         with torch.no_grad():
             norms = self.adam.clip(grads, [self.scratch.marks_of(g) for g in grads])
-            return grads, torch.stack([*losses, norms])
+            return torch.stack([*losses, norms])
 
     # --- the rows ---
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from guerdon.agents.layers import Scratch
 from guerdon.agents.networks import Architecture, Weights, act
-from guerdon.agents.normalize import EPSILON, LIMIT
+from guerdon.agents.normalize import normalized
 from guerdon.types import ActionSpec
 
 if TYPE_CHECKING:
@@ -83,11 +83,9 @@ class RowPolicy:
 
     def _scaled(self, observations: np.ndarray) -> Tensor:
         if self.moments is not None:
-            mean, var = self.moments
-            observations = (observations - mean) / np.sqrt(var + EPSILON)
-            observations = observations.clip(-LIMIT, LIMIT)
+            observations = normalized(observations, *self.moments)
         if observations.dtype != np.uint8:
-            observations = observations.astype(np.float32)
+            observations = observations.astype(np.float32, copy=False)
         return torch.from_numpy(np.ascontiguousarray(observations))[None]
 
     def _say(self, obs: Tensor, episodes: Sequence[int] | None) -> np.ndarray:

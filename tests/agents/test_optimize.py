@@ -48,13 +48,27 @@ def move(
     rates: np.ndarray,
 ) -> None:
     adam.clip(grads)
-    adam.step(grads, active, rates)
+    adam.step(active, rates)
 
 
-@pytest.fixture(params=["compiled", "in torch"])
+def clip_marked(adam: StackedAdam, grads: list[torch.Tensor]) -> torch.Tensor:
+    """What is not marked is not read."""
+    marks = [(grad != 0.0).any(-1).numpy() for grad in grads]
+    given = [grad.clone() for grad in grads]
+    for grad, mark in zip(given, marks, strict=True):
+        grad[~torch.from_numpy(mark)] = 7.0
+    return CLIP(adam, given, marks)
+
+
+CLIP = StackedAdam.clip
+
+
+@pytest.fixture(params=["compiled", "marked", "in torch"])
 def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "in torch":
         monkeypatch.setattr("guerdon.agents.optimize.has_compiler", lambda: False)
+    if request.param == "marked":
+        monkeypatch.setattr(StackedAdam, "clip", clip_marked)
     return str(request.param)
 
 
@@ -76,7 +90,7 @@ def test_every_row_is_torchs_clipping_and_adam() -> None:
             if active[r]:
                 theirs[r].step()
         np.testing.assert_allclose(adam.clip(grads), norms, rtol=1e-6)
-        adam.step(grads, active, rates)
+        adam.step(active, rates)
         for r, own in enumerate(alone):
             for one, value in zip(own, together.values(), strict=True):
                 torch.testing.assert_close(value[r], one[0], rtol=1e-5, atol=1e-6)
@@ -164,6 +178,34 @@ def test_rows_that_are_selected_or_begin_anew_go_on_from_what_they_have() -> Non
         torch.testing.assert_close(value[1:], apart[name])
 
 
+def test_marks_change_no_bit() -> None:
+    plain, marked = stack(), stack()
+    adams = StackedAdam(plain), StackedAdam(marked)
+    active, rates = np.ones(ROWS, np.bool_), np.full(ROWS, 1e-2)
+    for step, grads in zip(range(8), gradients(4), strict=False):
+        norms = CLIP(adams[0], grads), clip_marked(adams[1], grads)
+        assert torch.equal(*norms)
+        for adam in adams:
+            adam.step(active, rates)
+        if step == 4:
+            for adam in adams:
+                adam.restart(1)
+        for name, value in plain.items():
+            assert torch.equal(value, marked[name])
+
+
+@pytest.mark.usefixtures("how")
+def test_a_step_without_gradients_is_refused() -> None:
+    weights = stack()
+    adam, one = StackedAdam(weights), np.ones(ROWS, np.bool_)
+    with pytest.raises(RuntimeError, match="expected gradients that clip was told"):
+        adam.step(one, np.full(ROWS, 1e-2))
+    adam.clip(next(gradients(0)))
+    adam.select([2], {name: value[2:3].clone() for name, value in weights.items()})
+    with pytest.raises(RuntimeError, match="expected gradients that clip was told"):
+        adam.step(one[:1], np.full(1, 1e-2))
+
+
 def same(
     together: Weights,
     adam: StackedAdam,
@@ -173,7 +215,7 @@ def same(
     how: str,
 ) -> None:
     """To the last bit where compiled; torch's vectors do not begin where rows do."""
-    tolerance = {"rtol": 0.0, "atol": 0.0} if how == "compiled" else {}
+    tolerance = {"rtol": 0.0, "atol": 0.0} if how != "in torch" else {}
     pairs = (together, apart), (adam.mean, alone.mean), (adam.square, alone.square)
     for whole, own in pairs:
         for name, value in whole.items():
