@@ -67,7 +67,7 @@ class Scratch:
 
     def forget(self) -> None:
         """Give all memory back."""
-        for kept in (self._arrays, self._spaces, self._turns, self._marks):
+        for kept in (self._arrays, self._spaces, self._marks):
             kept.clear()
 
     def _array(self, what: str, shape: tuple[int, ...]) -> np.ndarray:
