@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -407,11 +408,14 @@ def test_kill_9_loses_nothing_and_the_resumed_run_ends_the_same(
         check=False,
     )
     assert ended.returncode == -signal.SIGKILL
-    check_resumed(tmp_path, calm)
+    # What was asked and not yet answered at that moment has to be asked again.
+    answered = len(records(tmp_path)["calls"])
+    check_resumed(tmp_path, calm, lost=len(calm.model.asked) - answered)
 
 
-def check_resumed(folder: Path, calm: Calm) -> None:
+def check_resumed(folder: Path, calm: Calm, lost: int = 0) -> None:
     """Go on with a run that was broken off, and compare with the undisturbed one."""
+    assert lost <= 1  # one question at a time
     kept = {t.key for t in records(folder)["trainings"]}
     asked = len(calm.model.asked)
     assert asked < len(calm.asked) or len(kept) < len(records(calm.folder)["trainings"])
@@ -420,7 +424,9 @@ def check_resumed(folder: Path, calm: Calm) -> None:
     assert without_times(summary) == without_times(calm.summary)
     assert records(folder) == records(calm.folder)
     # No answer was bought twice, and none was left out.
-    assert sorted(calm.model.asked) == sorted(calm.asked)
+    again = Counter(calm.model.asked) - Counter(calm.asked)
+    assert again.total() <= lost
+    assert {*calm.model.asked} == {*calm.asked}
     log = begun(folder)
     assert all(log.count(key) == 1 for key in kept)
     assert {d["record"].key for d in seen.of("trained") if d["kept"]} == kept

@@ -28,6 +28,10 @@ from guerdon.envs.grid.compiled import has_compiler
 Activation = Literal["tanh", "relu"]
 
 
+MOST_SHAPES = 16
+"""Sizes of outputs for which a scratch keeps memory at a time."""
+
+
 class Scratch:
     """Memory that is used again; fresh pages would cost more than what fills them.
 
@@ -44,6 +48,8 @@ class Scratch:
 
     def output(self, *shape: int) -> np.ndarray:
         """Where an output ``(P, R, B, W)`` goes; begins another turn for B and F."""
+        if len(self._arrays) >= MOST_SHAPES and ("output", shape) not in self._arrays:
+            self.forget()
         self._turns[_turn(shape)] = self.turn(*shape) + 1
         return self._array("output", shape)
 
@@ -243,8 +249,8 @@ class _CodeLayer(torch.autograd.Function):
         rows, batch, _ = codes.shape
         width = weight.shape[2]
         cells, meaning = _by_cells(codes, coding), _meaning(coding)
-        space = scratch.space(rows, batch, cells.shape[2], coding.radix, width)
         out = scratch.output(parts, rows, batch, width // parts)
+        space = scratch.space(rows, batch, cells.shape[2], coding.radix, width)
         possible = gather_loops(
             cells,
             meaning,
@@ -312,7 +318,8 @@ def _arrays(grads: tuple[Tensor, ...]) -> tuple[np.ndarray, ...]:
 
 def _by_cells(codes: Tensor, coding: Coding) -> np.ndarray:
     """``(R, B, C)`` codes as ``(R, B, C / K, K)``."""
-    shape = *codes.shape[:2], -1, len(coding.radix)
+    parts = len(coding.radix)
+    shape = *codes.shape[:2], codes.shape[2] // parts, parts
     return codes.contiguous().view(shape).numpy()
 
 

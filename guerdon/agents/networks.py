@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -75,6 +75,10 @@ class Architecture:
     log_std: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.activation not in get_args(Activation):
+            raise ValueError(
+                f"activation: expected 'tanh' or 'relu', got {self.activation!r}"
+            )
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"hidden: expected widths above 0, got {self.hidden}")
         if self.memory and not self.shared:
@@ -311,11 +315,10 @@ def _first(
     scratch: Scratch | None,
 ) -> tuple[Tensor, ...]:
     """The first layer, for each tower ``(R, B, hidden)``."""
-    rows, batch = obs.shape[:2]
     weight, bias = weights["first.weight"], weights["first.bias"]
     parts = len(arch.towers)
     if arch.encoder == "one_hot":
-        codes = obs.reshape(rows, batch, -1)
+        codes = obs.flatten(2)
         coding = coding_of(arch.high, arch.shape)
         if loops:
             return code_layer(
@@ -325,7 +328,7 @@ def _first(
     elif arch.encoder == "cnn":
         x = _convolve(arch, weights, obs)
     else:
-        x = obs.reshape(rows, batch, -1).float()
+        x = obs.flatten(2).float()
     out = dense_layer(x, weight, bias, arch.activation, loops=loops)
     return out.chunk(parts, -1)
 

@@ -348,7 +348,11 @@ def _require_same_spaces(
 ) -> None:
     """Refuse a network that sees or does something else than a task's agent."""
     trained = header.get("spaces")
-    if trained is not None and list(trained) != asked:
+    if trained is not None and not isinstance(trained, list):
+        raise ValueError(
+            f"{path.name}: spaces: expected a list of texts, got {str(trained)[:80]!r}"
+        )
+    if trained is not None and trained != asked:
         raise ValueError(
             f"{path.name}: weights do not fit: they were trained on "
             f"{header['job']['task']} for {' and '.join(map(str, trained))}; "

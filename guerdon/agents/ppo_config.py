@@ -14,7 +14,7 @@ from gymnasium import spaces
 from guerdon.agents.layers import Activation
 from guerdon.agents.networks import Architecture, Encoder
 from guerdon.agents.recipes import Recipe
-from guerdon.checks import integer
+from guerdon.checks import integer, number
 from guerdon.types import ActionSpec
 
 _COUNTS = ("envs", "steps", "minibatch", "epochs")
@@ -28,7 +28,7 @@ class PPOConfig:
     Raises:
         ValueError: for a number out of its range, a minibatch that does not divide
             the block, or a switch that the device does not have.
-        TypeError: for a count that is no whole number.
+        TypeError: for a count that is no whole number, or a weight that is no number.
     """
 
     envs: int = 8
@@ -114,6 +114,13 @@ class PPOConfig:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 value = getattr(self, name)
                 raise ValueError(f"{name}: expected 0 to 1, got {value}")
+        for name in ("ent_coef", "vf_coef", "bonus_coef", "log_std_init"):
+            number(name, getattr(self, name))
+        for name in ("value_clip", "target_kl"):
+            if getattr(self, name) is not None:
+                number(name, getattr(self, name), 0.0)
+        if self.total_steps is not None:
+            integer("total_steps", self.total_steps, 1)
         for name in ("learning_rate", "clip_range", "max_grad_norm"):
             if not 0.0 < getattr(self, name) < math.inf:
                 value = getattr(self, name)

@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from guerdon.agents.coding import Coding, coding_of, one_hot
-from guerdon.agents.layers import Activation, Scratch, code_layer, dense_layer
+from guerdon.agents.layers import (
+    MOST_SHAPES,
+    Activation,
+    Scratch,
+    code_layer,
+    dense_layer,
+)
 from guerdon.envs.grid.compiled import has_compiler
 
 CELLS, ROWS, WIDTH = 16, 3, 8
@@ -140,6 +146,17 @@ def test_marks_are_known_of_the_gradient_that_lies_in_the_scratch() -> None:
     assert scratch.marks_of(bias) is None
     scratch.forget()
     assert scratch.marks_of(grad) is None
+
+
+def test_a_scratch_keeps_memory_for_some_sizes_only() -> None:
+    (weight, bias), scratch = weights(), Scratch()
+    for batch in range(40):  # the first without any observation
+        (told,) = code_layer(grids(batch), weight, bias, CODING, "tanh", 1, scratch)
+        assert told.shape == (ROWS, batch, WIDTH)
+        (fresh,) = code_layer(grids(batch), weight, bias, CODING, "tanh")
+        assert torch.equal(told, fresh)
+        assert len(scratch._arrays) <= MOST_SHAPES
+        assert len(scratch._spaces) <= MOST_SHAPES
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])

@@ -131,6 +131,8 @@ def test_what_cannot_be_read_is_refused() -> None:
         arch("one_hot", VECTOR)
     with pytest.raises(ValueError, match=r"expected an observation \(height"):
         arch("cnn", VECTOR)
+    with pytest.raises(ValueError, match="expected 'tanh' or 'relu', got 'gelu'"):
+        arch("vector", VECTOR, activation="gelu")
     with pytest.raises(ValueError, match="needs shared=True"):
         arch("vector", VECTOR, memory=4)
     with pytest.raises(ValueError, match="too much for shape"):

@@ -462,3 +462,18 @@ def test_bfloat16_learns_about_the_same() -> None:
         return population.weights["actor1.weight"].detach()
 
     torch.testing.assert_close(weights(True), weights(False), atol=0.05, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("ent_coef", None, TypeError), ("ent_coef", float("nan"), ValueError),
+        ("total_steps", "z", TypeError), ("total_steps", 0, ValueError),
+        ("target_kl", "q", TypeError), ("value_clip", -1.0, ValueError),
+    ],
+)  # fmt: skip
+def test_a_config_refuses_what_is_no_number_by_name(
+    name: str, value: object, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=name):
+        replace(SMALL, **{name: value})
