@@ -66,6 +66,7 @@ HEADERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a normaliser in words": lambda h: h | {"normalizer": "x"},
     "other spaces": lambda h: h | {"spaces": ["<script>", "x"]},
     "spaces of nothing": lambda h: h | {"spaces": []},
+    "spaces that are a number": lambda h: h | {"spaces": 5},
 }
 
 
